@@ -1,0 +1,1 @@
+"""How often the bundled model is right, measured through the daemon."""

@@ -1,0 +1,103 @@
+"""`python -m benchmarks.bundled_model`: a broker, a daemon, every evaluation prompt over MQTT.
+
+Needs mosquitto and an engine. Beside the model stands what a look-up of the most similar training
+prompt would answer, because a set that a look-up solves would prove nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bundled_model.bus import Node, daemon
+from edged.cli.local_broker import local_broker
+from tools.tiny_model.__main__ import SAMPLES
+from tools.tiny_model.dataset import conversations
+from tools.tiny_model.look_up import NearestPrompt
+from tools.tiny_model.score import MAX_TOKENS, Answer, Score, score_commands, score_off_topic
+
+REQUIRED_COMMANDS = 0.95
+REQUIRED_OFF_TOPIC = 0.90
+
+
+@click.command()
+@click.option("--engine", default="auto", show_default=True, help="engine.name of the daemon.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the results here."
+)
+@click.option("--wrong", default=5, show_default=True, help="How many wrong answers to print.")
+@click.option("--look-up/--no-look-up", default=True, help="Also score the nearest prompt.")
+def main(engine: str, json_file: Path | None, wrong: int, look_up: bool) -> None:
+    """Measure the bundled model through the daemon; exit code 1 below what is required."""
+    console = Console()
+    results: dict[str, dict[str, Score]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with local_broker(folder) as (_, port), daemon(folder, port, engine) as node:
+            card = node.card()
+            began = time.monotonic()
+            label = f"through the daemon ({card['engine']})"
+            results[label] = _score(lambda prompt: node.ask(prompt, MAX_TOKENS), "daemon")
+            seconds = time.monotonic() - began
+    if look_up:
+        nearest = NearestPrompt(conversations(SAMPLES))
+        results["nearest training prompt"] = _score(nearest, "look-up")
+    console.print(_table(results))
+    for prompt, said in [pair for score in results[label].values() for pair in score.wrong][:wrong]:
+        console.print(f"wrong: {prompt!r} -> {said!r}", markup=False)
+    console.print(f"{sum(s.asked for s in results[label].values())} prompts in {seconds:.0f} s")
+    if json_file:
+        json_file.write_text(json.dumps(_as_json(results, card, seconds), indent=2) + "\n")
+    commands, off_topic = results[label]["commands"], results[label]["off_topic"]
+    sys.exit(commands.share < REQUIRED_COMMANDS or off_topic.share < REQUIRED_OFF_TOPIC)
+
+
+def _score(answer: Answer, name: str) -> dict[str, Score]:
+    return {
+        "commands": score_commands(answer, name),
+        "off_topic": score_off_topic(answer, name),
+    }
+
+
+def _table(results: dict[str, dict[str, Score]]) -> Table:
+    table = Table(title="The bundled model")
+    table.add_column("answers from")
+    table.add_column("held-out commands: device, room and action right", justify="right")
+    table.add_column("off-topic: says what it is and can do", justify="right")
+    for label, scores in results.items():
+        table.add_row(
+            label,
+            *(f"{s.right} of {s.asked} ({100 * s.share:.1f} %)" for s in scores.values()),
+        )
+    table.add_row(
+        "required", f"{100 * REQUIRED_COMMANDS:.0f} %", f"{100 * REQUIRED_OFF_TOPIC:.0f} %"
+    )
+    return table
+
+
+def _as_json(
+    results: dict[str, dict[str, Score]], card: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    return {
+        "card": card,
+        "seconds": round(seconds, 1),
+        "results": {
+            label: {
+                name: {"right": s.right, "asked": s.asked, "share": s.share, "wrong": s.wrong}
+                for name, s in scores.items()
+            }
+            for label, scores in results.items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A client's side of the bus, for the commands that talk to nodes."""
+
+import contextlib
+import json
+import queue
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edged.errors import BrokerError, EdgedError
+from edged.settings import MqttSettings
+from edged.transports.topics import is_name
+
+CONNECT_S = 5.0
+FIND_S = 0.6
+"""Retained messages come at once; a broker far away may need a little longer."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What arrived."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass
+class Node:
+    """What a node has said of itself, retained on the broker."""
+
+    name: str
+    status: str | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_online(self) -> bool:
+        return self.status == "online"
+
+
+class Bus:
+    """A connection for the time of one command."""
+
+    def __init__(self, settings: MqttSettings) -> None:
+        self._settings = settings
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._connected: queue.SimpleQueue[ReasonCode] = queue.SimpleQueue()
+        self._client: paho.Client | None = None
+
+    def __enter__(self) -> Self:
+        """Raises ``BrokerError`` when there is no broker, or it refuses us."""
+        versions = [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]
+        if self._settings.protocol != "auto":
+            versions = versions[:1] if self._settings.protocol == "5" else versions[1:]
+        for version in versions:
+            reason = self._connect(version)
+            if reason is not None and not reason.is_failure:
+                return self
+            self.__exit__()
+        where = f"{self._settings.host}:{self._settings.port}"
+        raise BrokerError(f"{where} refuses the connection: {reason or 'no answer'}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def _connect(self, version: MQTTProtocolVersion) -> ReasonCode | None:
+        settings = self._settings
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"edged-cli-{uuid.uuid4().hex[:12]}",
+            protocol=version,
+            reconnect_on_failure=False,
+        )
+        if settings.username is not None:
+            password = settings.password
+            client.username_pw_set(
+                settings.username, password.get_secret_value() if password else None
+            )
+        client.on_connect = lambda _c, _u, _f, reason, _p: self._connected.put(reason)
+        client.on_message = lambda _c, _u, message: self._inbox.put(
+            Message(message.topic, message.payload)
+        )
+        try:
+            client.connect(settings.host, settings.port)
+        except OSError as error:
+            raise BrokerError(
+                f"no broker at {settings.host}:{settings.port} ({error.strerror or error}); start "
+                "one, or say where it is with EDGED_MQTT__HOST and EDGED_MQTT__PORT"
+            ) from None
+        client.loop_start()
+        self._client = client
+        with contextlib.suppress(queue.Empty):
+            return self._connected.get(timeout=CONNECT_S)
+        return None
+
+    def subscribe(self, topic: str) -> None:
+        """Listen with QoS 1."""
+        assert self._client is not None
+        self._client.subscribe(topic, 1)
+
+    def publish(self, topic: str, body: dict[str, Any]) -> None:
+        """Publish JSON with QoS 1."""
+        assert self._client is not None
+        self._client.publish(topic, json.dumps(body, ensure_ascii=False).encode(), 1)
+
+    def messages(self, timeout_s: float) -> Iterator[Message]:
+        """What arrives until ``timeout_s`` have passed without anything."""
+        while True:
+            try:
+                yield self._inbox.get(timeout=timeout_s)
+            except queue.Empty:
+                return
+
+    def nodes(self, wait_s: float = FIND_S) -> dict[str, Node]:
+        """The nodes that this broker knows, online or not, by name."""
+        root = self._settings.topic_root
+        for topic in ("status", "card", "state"):
+            self.subscribe(f"{root}/+/{topic}")
+        nodes: dict[str, Node] = {}
+        until_s = time.monotonic() + wait_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                message = self._inbox.get(timeout=left_s)
+                _take(nodes, root, message)
+        return dict(sorted(nodes.items()))
+
+
+def _take(nodes: dict[str, Node], root: str, message: Message) -> None:
+    name, _, kind = message.topic.removeprefix(f"{root}/").partition("/")
+    if not is_name(name) or not message.payload:
+        return
+    node = nodes.setdefault(name, Node(name))
+    text = message.payload.decode(errors="replace")
+    if kind == "status":
+        node.status = text
+        return
+    with contextlib.suppress(ValueError):
+        body = json.loads(text)
+        if kind in ("card", "state") and isinstance(body, dict):
+            setattr(node, kind, body)
+
+
+def choose_node(nodes: dict[str, Node], wanted: str | None) -> Node:
+    """The node that was asked for, or the only one online. Raises ``EdgedError`` that helps."""
+    if wanted is not None:
+        if wanted not in nodes:
+            known = ", ".join(nodes) or "none"
+            raise EdgedError(f"there is no node {wanted} on this broker (known: {known})")
+        if not nodes[wanted].is_online:
+            raise EdgedError(f"the node {wanted} is offline")
+        return nodes[wanted]
+    online = [node for node in nodes.values() if node.is_online]
+    if len(online) == 1:
+        return online[0]
+    if online:
+        names = ", ".join(node.name for node in online)
+        raise EdgedError(f"several nodes are online: {names}; choose one with --node")
+    if nodes:
+        raise EdgedError(f"no node is online; known and offline: {', '.join(nodes)}")
+    raise EdgedError("there is no node on this broker; start one with: edged run")

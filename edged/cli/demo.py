@@ -1,0 +1,122 @@
+"""``edged demo``: broker, daemon, model and one prompt, and nothing left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from edged.cli.ask import Asking
+from edged.cli.bus import Bus, Node
+from edged.cli.local_broker import local_broker
+from edged.errors import EdgedError
+from edged.settings import MqttSettings
+from edged.transports.topics import ANONYMOUS
+
+DEFAULT_PROMPT = "What can you do?"
+NODE = "demo"
+READY_S = 120.0
+STOP_S = 10.0
+
+
+@click.command(name="demo")
+@click.option("--prompt", default=DEFAULT_PROMPT, show_default=True, help="What to ask.")
+@click.option("--next-command", hidden=True, help="How whoever called us is called.")
+def command(prompt: str, next_command: str | None) -> None:
+    """Show the whole way of one prompt on this machine, then clean up."""
+    console = Console(highlight=False)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-demo-")))
+        with console.status("starting a broker …"):
+            name, port = stack.enter_context(local_broker(folder))
+        note = " (no Mosquitto here, so MQTT 3.1.1 only)" if name == "amqtt" else ""
+        console.print(f"[green]✓[/] broker    {name} on localhost:{port}{note}")
+        settings = MqttSettings(host="127.0.0.1", port=port)
+        with console.status("starting the daemon and loading the model …"):
+            daemon = stack.enter_context(_daemon(folder, port))
+            bus = stack.enter_context(Bus(settings))
+            node = _wait_until_serving(bus, daemon, folder / "daemon.log")
+        card = node.card
+        console.print(f"[green]✓[/] daemon    edged {card['version']}, node {NODE}")
+        console.print(
+            f"[green]✓[/] model     {card['model']} ({card['quant']}) on {card['engine']}"
+        )
+        topic = f"{settings.topic_root}/{NODE}/prompt"
+        console.print(f"[green]✓[/] prompt    to {topic}:\n")
+        console.print(f"  [bold]{_literal(prompt)}[/]\n")
+        asking = Asking(bus, settings.topic_root, node, ANONYMOUS)
+        done = asking.show({"prompt": prompt}, as_json=False)
+        if done["type"] == "failed":
+            raise EdgedError(f"{done['code']}: {done['error']}")
+        usage, timings = done["usage"], done["timings"]
+        speed = timings["decode_tokens_per_s"]
+        console.print(
+            f"\n[dim]{usage['completion_tokens']} tokens, the first after "
+            f"{timings['first_token_ms']:.0f} ms"
+            + (f", then {speed:.0f} tokens/s" if speed else "")
+            + "; broker and daemon are stopped again.[/]"
+        )
+    again = next_command or "edged demo --prompt "
+    console.print(
+        f'\nAsk something else:   {again}"turn off the bedroom lamp"\n'
+        "Keep a node running:  edged run        (needs a broker on localhost:1883)\n"
+        '… and ask it:         edged ask "is the garage door closed?"',
+        soft_wrap=True,
+    )
+
+
+@contextlib.contextmanager
+def _daemon(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = os.environ | {
+        "EDGED_NODE": NODE,
+        "EDGED_STATE_DIR": str(folder / "state"),
+        "EDGED_MQTT__HOST": "127.0.0.1",
+        "EDGED_MQTT__PORT": str(port),
+    }
+    with (folder / "daemon.log").open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 (ourselves)
+            [sys.executable, "-m", "edged", "run"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is ours; we end it
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_serving(bus: Bus, daemon: "subprocess.Popen[bytes]", log: Path) -> Node:
+    until_s = time.monotonic() + READY_S
+    while time.monotonic() < until_s and daemon.poll() is None:
+        node = bus.nodes(wait_s=0.2).get(NODE)
+        if node is None or not node.is_online:
+            continue
+        if node.state.get("model_state") == "refused":
+            raise EdgedError(f"the model cannot be served: {node.state.get('reason')}")
+        if node.state.get("model_state") == "serving" and node.card.get("model"):
+            return node
+    raise EdgedError(f"the daemon does not serve; its log ends with:\n{_tail(log)}")
+
+
+def _tail(log: Path, lines: int = 10) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _literal(text: str) -> str:
+    """Text that rich must not read as its markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,93 @@
+"""``edged status``: the nodes on the broker, readable."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edged.cli.bus import Bus, Node
+from edged.errors import EdgedError
+from edged.settings import load_settings
+
+_GIB = 2**30
+
+
+@click.command(name="status")
+@click.option("--node", help="Only this node.")
+@click.option("--json", "as_json", is_flag=True, help="Cards and states as they are.")
+@click.pass_obj
+def command(config: Path | None, node: str | None, as_json: bool) -> None:
+    """Show what the nodes on the broker are and how they are doing."""
+    settings = load_settings(config)
+    with Bus(settings.mqtt) as bus:
+        nodes = [found for found in bus.nodes().values() if node in (None, found.name)]
+    if not nodes:
+        what = f"node {node}" if node else "node"
+        raise EdgedError(f"there is no {what} on this broker; start one with: edged run")
+    if as_json:
+        click.echo(json.dumps([vars(found) for found in nodes], ensure_ascii=False, indent=2))
+        return
+    Console().print(table(nodes))
+
+
+def table(nodes: list[Node]) -> Table:
+    """One column a node, one row a fact."""
+    shown = Table()
+    shown.add_column("")
+    for node in nodes:
+        shown.add_column(node.name, style="" if node.is_online else "dim")
+    facts = [_facts(node) for node in nodes]
+    for row in facts[0]:
+        shown.add_row(row, *(fact[row] for fact in facts))
+    return shown
+
+
+def _facts(node: Node) -> dict[str, str]:
+    card, state = node.card, node.state
+    memory = state.get("memory", {})
+    return {
+        "status": node.status or "unknown",
+        "device": _text(card.get("device")),
+        "model": f"{_text(card.get('model'))} ({_text(card.get('quant'))})",
+        "engine": _text(card.get("engine")),
+        "model state": _text(state.get("model_state")),
+        "level": _level(state),
+        "context": f"{_text(card.get('ctx'))} tokens x {_text(card.get('slots'))} slots",
+        "decode speed": f"{_text(card.get('decode_tokens_per_s'))} tokens/s",
+        "now": (
+            f"{_text(state.get('active'))} answered, {_text(state.get('queued'))} waiting, "
+            f"{_text(state.get('tokens_per_s'))} tokens/s"
+        ),
+        "memory": (
+            f"{_gib(memory.get('worker_bytes'))} model, "
+            f"{_gib(memory.get('available_bytes'))} available"
+        ),
+        "faults": ", ".join(state.get("faults", [])) or "none",
+        "version": _text(card.get("version")),
+    }
+
+
+def _level(state: dict[str, object]) -> str:
+    level, since = state.get("level"), state.get("since")
+    if not isinstance(since, int | float):
+        return _text(level)
+    reason = f", {state['reason']}" if state.get("reason") else ""
+    return f"{_text(level)} for {_span(time.time() - since)}{reason}"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _gib(value: object) -> str:
+    return f"{value / _GIB:.2f} GiB" if isinstance(value, int | float) else "-"

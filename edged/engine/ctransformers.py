@@ -1,0 +1,103 @@
+"""The light engine: a prebuilt wheel on x86-64, one slot, no compiler needed.
+
+ctransformers 0.2.27 knows no Phi-3, so its models are rewritten without loss to the llama
+layout. Its own tokenizer and sampler are not used: the one crashes on some scripts, the
+other draws the same number again and again (models.md, "Phi-3 in ctransformers").
+"""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ctransformers.llm import LLM, Config
+
+from edged.engine.frames import Load
+from edged.engine.protocol import (
+    DEFAULT_CTX,
+    MAX_BATCH_TOKENS,
+    BatchChunk,
+    ChatSpec,
+    EngineMemory,
+    Picker,
+)
+from edged.engine.spm import SpmTokenizer
+from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
+from edged.models.convert import ensure_converted
+from edged.models.gguf import Header
+
+
+class CtransformersEngine:
+    """See the module. ``Engine`` of ``edged.engine.protocol``."""
+
+    name = "ctransformers"
+    slots = 1
+
+    def __init__(self, load: Load, header: Header) -> None:
+        """Raises ``EngineUnavailable`` for what it cannot hold, ``ModelFileError`` if damaged."""
+        if load.slots != 1:
+            raise EngineUnavailable(
+                f"ctransformers answers one prompt at a time; engine.slots is {load.slots}: set it "
+                "to 1, or install the llama-cpp extra"
+            )
+        self._tokenizer = SpmTokenizer.from_header(header)
+        path = header.path
+        if header.architecture != "llama":
+            path = ensure_converted(path, Path(load.state_dir))
+        self.model_name = header.name
+        self.quantisation = header.quantisation
+        self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
+        self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx)
+        self._threads = (load.threads, load.threads)
+        config = Config(
+            context_length=self.ctx, batch_size=self.max_batch_tokens, threads=load.threads
+        )
+        try:
+            self._llm: Any = LLM(str(path), "llama", config=config)
+        except (RuntimeError, OSError) as error:
+            raise ModelFileError(f"{path}: ctransformers cannot load it: {error}") from error
+        self._weights_bytes = sum(tensor.size_bytes for tensor in header.tensors)
+        self._vocab_size: int = self._llm.vocab_size
+        template = header.metadata.get("tokenizer.chat_template")
+        tokenizer = self._tokenizer
+        self.chat = ChatSpec(
+            template=template if isinstance(template, str) else None,
+            bos_id=tokenizer.bos_id if tokenizer.adds_bos else None,
+            bos_text=tokenizer.token_text(tokenizer.bos_id),
+            eos_text=tokenizer.token_text(tokenizer.eos_id),
+            stop_ids=frozenset(tokenizer.eos_ids),
+        )
+
+    def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
+        return self._tokenizer.encode(text, parse_special=parse_special)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._tokenizer.token_bytes(token)
+
+    def decode(self, batch: Sequence[BatchChunk]) -> None:
+        for chunk in batch:
+            count = len(chunk.tokens)
+            tokens = (ctypes.c_int * count)(*chunk.tokens)
+            threads = self._threads[count > 1]
+            # Evaluating from a position overwrites what stood behind it.
+            if not self._llm.ctransformers_llm_batch_eval(
+                tokens, count, chunk.position, count, threads
+            ):
+                raise EngineFailed(f"ctransformers' eval of {count} tokens failed")
+
+    def sample(self, slot: int, picker: Picker) -> int:  # noqa: ARG002 (there is one slot)
+        row = self._llm.ctransformers_llm_logits_data()
+        return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocab_size,)))
+
+    def forget(self, slot: int, position: int) -> None:
+        """Nothing to do: the next eval says from which position it goes on."""
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        self._threads = (decode, prefill)
+
+    def memory(self) -> EngineMemory:
+        return EngineMemory(self._weights_bytes, None, None)
+
+    def close(self) -> None:
+        self._llm = None

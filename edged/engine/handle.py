@@ -1,0 +1,243 @@
+"""The daemon's hold on its worker: start it, feed it, watch it, replace it when it dies.
+
+Imports no inference library and no numpy: the daemon stays small and alive whatever the
+worker does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from edged.engine.frames import (
+    LENGTH,
+    Cancel,
+    Finished,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    Piece,
+    Ready,
+    Refused,
+    Submit,
+    decode,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MAX_S = 60.0
+# A worker that served this long starts with a clean record.
+PROVEN_S = 60.0
+STALL_FACTOR = 10.0
+STALL_MIN_S = 30.0
+"""A prediction of milliseconds says nothing about a machine that swaps or is suspended."""
+WATCH_S = 1.0
+LAST_WORDS_LINES = 20
+
+
+class ModelState(StrEnum):
+    """What the model is doing, as the retained state says it."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    REFUSED = "refused"
+
+
+class EngineListener(Protocol):
+    """Whoever wants the worker's frames: the pipeline."""
+
+    def engine_ready(self, ready: Ready) -> None: ...
+    def engine_frame(self, frame: Piece | Finished | Refused) -> None: ...
+    def engine_lost(self, reason: str, *, refused: bool) -> None: ...
+
+
+@dataclass
+class _Life:
+    """What one worker has shown of itself."""
+
+    last_heard_s: float
+    ready: bool = False
+    load_error: str | None = None
+    kill_reason: str | None = None
+    step_age_s: float | None = None
+    step_predicted_s: float = 0.0
+
+
+class EngineHandle:
+    """One worker at a time, for as long as ``run`` runs."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._writer: asyncio.StreamWriter | None = None
+        self._listener: EngineListener | None = None
+        self.ready: Ready | None = None
+        self.state = ModelState.LOADING
+        self.reason: str | None = None
+        """Why the model is refused, or why the last worker ended."""
+        self.pid: int | None = None
+        self.starts = 0
+
+    def submit(self, command: Submit) -> None:
+        """Hand a prompt down; only while ``state`` is ``SERVING``."""
+        self._send(command)
+
+    def cancel(self, command: Cancel) -> None:
+        """Ask for the end of a job; the answer is its ``Finished``."""
+        self._send(command)
+
+    def _send(self, command: Load | Submit | Cancel) -> None:
+        if self._writer is not None:
+            self._writer.write(encode(command))
+
+    async def run(self, listener: EngineListener) -> None:
+        """Keep a worker alive until cancelled; then end it."""
+        self._listener = listener
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            began_s = time.monotonic()
+            reason, refused = await self._live_once()
+            if time.monotonic() - began_s > PROVEN_S and not refused:
+                backoff_s = BACKOFF_FIRST_S
+            if refused:
+                backoff_s = BACKOFF_MAX_S
+            pause_s = backoff_s * random.uniform(0.8, 1.2)
+            if reason != self.reason or not refused:
+                log.error("the model is not served: %s; trying again in %.1f s", reason, pause_s)
+            self.reason = reason
+            self.state = ModelState.REFUSED if refused else ModelState.LOADING
+            listener.engine_lost(reason, refused=refused)
+            await asyncio.sleep(pause_s)
+            backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+
+    async def _live_once(self) -> tuple[str, bool]:
+        """One worker from start to end: why it ended, and whether it refused the model."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edged.engine.worker",
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._writer = writer
+        self.pid = process.pid
+        self.starts += 1
+        life = _Life(last_heard_s=time.monotonic())
+        last_words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
+        assert process.stderr is not None
+        listening = asyncio.create_task(_log_lines(process.stderr, last_words), name="worker-log")
+        watching = asyncio.create_task(self._watch(process, life), name="worker-watch")
+        try:
+            self._send(self._load)
+            await self._read(reader, life)
+            status = await process.wait()
+            await listening
+        finally:
+            self._writer = None
+            self.ready = None
+            self.pid = None
+            watching.cancel()
+            writer.close()
+            await _end(process)
+            listening.cancel()
+        if life.load_error is not None:
+            return life.load_error, True
+        words = f"; its last words: {' | '.join(last_words)}" if last_words else ""
+        return f"{life.kill_reason or _describe(status)}{words}", False
+
+    async def _read(self, reader: asyncio.StreamReader, life: _Life) -> None:
+        assert self._listener is not None
+        while True:
+            try:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                frame = decode(await reader.readexactly(length))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            life.last_heard_s = time.monotonic()
+            match frame:
+                case Piece() | Finished() | Refused():
+                    self._listener.engine_frame(frame)
+                case Heartbeat():
+                    life.step_age_s = frame.step_age_s
+                    life.step_predicted_s = frame.step_predicted_s
+                case Ready():
+                    life.ready = True
+                    self.ready = frame
+                    self.state = ModelState.SERVING
+                    self.reason = None
+                    self._listener.engine_ready(frame)
+                case LoadFailed():
+                    life.load_error = frame.error
+
+    async def _watch(self, process: asyncio.subprocess.Process, life: _Life) -> None:
+        """End a worker that no longer gets anywhere."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            silent_s = time.monotonic() - life.last_heard_s
+            # Importing and loading hold the interpreter for long; only a live worker must beat.
+            if life.ready and silent_s > STALL_MIN_S:
+                life.kill_reason = f"the worker said nothing for {silent_s:.0f} s and was ended"
+            elif life.step_age_s is not None:
+                age_s = life.step_age_s + silent_s
+                limit_s = max(STALL_MIN_S, STALL_FACTOR * life.step_predicted_s)
+                if age_s > limit_s:
+                    life.kill_reason = (
+                        f"a step took {age_s:.0f} s where {life.step_predicted_s:.1f} s was "
+                        "expected, and the worker was ended"
+                    )
+            if life.kill_reason is not None:
+                _kill(process)
+                return
+
+
+async def _log_lines(stream: asyncio.StreamReader, last_words: deque[str]) -> None:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:  # a line longer than the reader's limit, which it has dropped
+            continue
+        if not line:
+            return
+        text = line.decode(errors="replace").rstrip()
+        if text.strip(". "):
+            last_words.append(text)
+            log.info("worker: %s", text)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        _kill(process)
+        await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+def _describe(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        return f"the worker was ended by {name}"
+    return f"the worker ended with exit code {status}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,184 @@
+"""The fast engine: llama.cpp through llama-cpp-python's low-level API.
+
+The version is pinned (pyproject.toml): llama.cpp renames fields between releases, and a
+ctypes structure takes the assignment of a name that it does not have without a word.
+"""
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp as lib
+import numpy as np
+
+from edged.engine.frames import Load
+from edged.engine.protocol import (
+    DEFAULT_CTX,
+    MAX_BATCH_TOKENS,
+    BatchChunk,
+    ChatSpec,
+    EngineMemory,
+    Picker,
+)
+from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
+from edged.models.gguf import Header
+
+ARCHITECTURES = frozenset({"phi3", "phimoe", "llama"})
+
+_LOG_WARNING = 3  # enum ggml_log_level of ggml.h
+_LOG_ERROR = 4
+
+
+class LlamaCppEngine:
+    """See the module. ``Engine`` of ``edged.engine.protocol``."""
+
+    name = "llama_cpp"
+
+    def __init__(self, load: Load, header: Header) -> None:
+        """Raises ``ModelFileError`` where llama.cpp refuses the file or its context."""
+        if header.architecture not in ARCHITECTURES:
+            raise EngineUnavailable(f"llama_cpp does not serve {header.architecture} models here")
+        self._log = _quiet_log()
+        self.model_name = header.name
+        self.quantisation = header.quantisation
+        self.slots = load.slots
+        self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
+        self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx * self.slots)
+        lib.llama_backend_init()
+        model = lib.llama_model_default_params()
+        # The repacked weights without the mapped file beside them: half the memory (models.md).
+        _set(model, load_mode=lib.LLAMA_LOAD_MODE_NONE, use_extra_bufts=True, n_gpu_layers=0)
+        path = str(header.path)
+        self._model: Any = lib.llama_model_load_from_file(path.encode(), model)
+        if not self._model:
+            raise ModelFileError(f"{path}: llama.cpp cannot load it; its log has the reason")
+        context = lib.llama_context_default_params()
+        _set(
+            context,
+            n_ctx=self.ctx * self.slots,
+            n_batch=self.max_batch_tokens,
+            n_ubatch=self.max_batch_tokens,
+            n_seq_max=self.slots,
+            n_outputs_max=max(self.slots, 8),
+            n_threads=load.threads,
+            n_threads_batch=load.threads,
+            no_perf=True,
+            kv_unified=False,
+        )
+        self._context: Any = lib.llama_init_from_model(self._model, context)
+        if not self._context:
+            lib.llama_model_free(self._model)
+            raise ModelFileError(
+                f"{path}: llama.cpp cannot make a context of {self.ctx} tokens for {self.slots} "
+                "slots; set engine.ctx or engine.slots lower"
+            )
+        self._memory: Any = lib.llama_get_memory(self._context)
+        self._vocab: Any = lib.llama_model_get_vocab(self._model)
+        self._vocab_size = lib.llama_vocab_n_tokens(self._vocab)
+        self._batch: Any = lib.llama_batch_init(self.max_batch_tokens, 0, 1)
+        self._row: dict[int, int] = {}
+        self.chat = self._chat_spec(header)
+
+    def _chat_spec(self, header: Header) -> ChatSpec:
+        vocab = self._vocab
+        bos = lib.llama_vocab_bos(vocab)
+        template = header.metadata.get("tokenizer.chat_template")
+        return ChatSpec(
+            template=template if isinstance(template, str) else None,
+            bos_id=bos if bos >= 0 and lib.llama_vocab_get_add_bos(vocab) else None,
+            bos_text=self._text(bos),
+            eos_text=self._text(lib.llama_vocab_eos(vocab)),
+            stop_ids=frozenset(
+                token for token in range(self._vocab_size) if lib.llama_vocab_is_eog(vocab, token)
+            ),
+        )
+
+    def _text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes = lib.llama_vocab_get_text(self._vocab, token)
+        return text.decode(errors="replace")
+
+    def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
+        data = text.encode()
+        room = len(data) + 2  # one id a byte at most, and the space put in front
+        ids = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
+        if count < 0:
+            raise EngineFailed(f"llama.cpp's tokenizer wants {-count} ids for {len(data)} bytes")
+        return ids[:count]
+
+    def token_bytes(self, token: int) -> bytes:
+        room = 64
+        while True:
+            piece = ctypes.create_string_buffer(room)
+            length = lib.llama_token_to_piece(self._vocab, token, piece, room, 0, False)
+            if length >= 0:
+                return piece.raw[:length]
+            room = -length
+
+    def decode(self, batch: Sequence[BatchChunk]) -> None:
+        native = self._batch
+        self._row.clear()
+        count = 0
+        for chunk in batch:
+            for offset, token in enumerate(chunk.tokens):
+                native.token[count] = token
+                native.pos[count] = chunk.position + offset
+                native.n_seq_id[count] = 1
+                native.seq_id[count][0] = chunk.slot
+                native.logits[count] = False
+                count += 1
+            if chunk.wants_logits:
+                native.logits[count - 1] = True
+                self._row[chunk.slot] = count - 1
+        native.n_tokens = count
+        status = lib.llama_decode(self._context, native)
+        if status != 0:
+            raise EngineFailed(f"llama.cpp's decode of {count} tokens returned {status}")
+
+    def sample(self, slot: int, picker: Picker) -> int:
+        row = lib.llama_get_logits_ith(self._context, self._row[slot])
+        return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocab_size,)))
+
+    def forget(self, slot: int, position: int) -> None:
+        lib.llama_memory_seq_rm(self._memory, slot, position, -1)
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        lib.llama_set_n_threads(self._context, decode, prefill)
+
+    def memory(self) -> EngineMemory:
+        return EngineMemory(
+            weights_bytes=lib.llama_model_size(self._model), kv_cache_bytes=None, compute_bytes=None
+        )
+
+    def close(self) -> None:
+        lib.llama_batch_free(self._batch)
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+
+def _set(parameters: ctypes.Structure, **fields: object) -> None:
+    """Set fields that really exist; see the module."""
+    known = {field[0] for field in parameters._fields_}
+    for name, value in fields.items():
+        if name not in known:
+            raise AttributeError(f"{type(parameters).__name__} has no field {name}")
+        setattr(parameters, name, value)
+
+
+def _quiet_log() -> object:
+    """Only llama.cpp's warnings and errors reach stderr, which the daemon logs.
+
+    Returns the callback, which ctypes does not keep alive.
+    """
+
+    @lib.llama_log_callback  # type: ignore[untyped-decorator]
+    def log(level: int, text: bytes, _user_data: object) -> None:
+        if level in (_LOG_WARNING, _LOG_ERROR):
+            sys.stderr.write(text.decode(errors="replace"))
+            sys.stderr.flush()
+
+    lib.llama_log_set(log, None)
+    return log

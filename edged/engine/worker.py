@@ -1,0 +1,153 @@
+"""The worker process: holds the weights and runs the step loop, and nothing else.
+
+Started by ``edged.engine.handle`` as ``python -m edged.engine.worker FD``, where FD is one
+end of a socket pair. It ends when the socket does, whatever it is doing at that moment.
+"""
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edged.engine.frames import (
+    LENGTH,
+    Cancel,
+    Down,
+    Frame,
+    Heartbeat,
+    Load,
+    LoadFailed,
+    Ready,
+    Submit,
+    Up,
+    decode,
+    encode,
+)
+from edged.engine.registry import open_engine
+from edged.engine.step_loop import FIRST_STEP_S, StepLoop
+from edged.errors import EdgedError
+
+HEARTBEAT_S = 1.0
+PROCESS_NAME = b"edged-engine"
+# The kernel's out-of-memory killer should pick the worker, never the daemon.
+OOM_SCORE_ADJUSTMENT = "800"
+_PR_SET_NAME = 15
+
+
+class Channel:
+    """Our end of the socket pair."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = connection.makefile("rb")
+        self._sending = threading.Lock()
+
+    def send(self, frame: Up) -> None:
+        """Any thread may send; a daemon that is gone ends the process."""
+        try:
+            with self._sending:
+                self._connection.sendall(encode(frame))
+        except OSError:
+            os._exit(0)
+
+    def receive(self) -> Frame | None:
+        """The next frame, ``None`` when the daemon has closed its end."""
+        head = self._reader.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack(head)
+        body = self._reader.read(length)
+        return decode(body) if len(body) == length else None
+
+
+def main() -> None:
+    """Serve one daemon until it closes the socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's; it closes the socket
+    _present_ourselves()
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    commands: queue.SimpleQueue[Down] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(channel, commands), name="commands", daemon=True).start()
+    load = commands.get()
+    if not isinstance(load, Load):
+        raise TypeError(f"the first frame is {type(load).__name__}, not Load")
+    began_s = time.monotonic()
+    loop: StepLoop | None = None
+
+    def heartbeat() -> Heartbeat:
+        if loop is None:
+            return Heartbeat(None, FIRST_STEP_S)
+        step_began_s = loop.step_began_s
+        age_s = None if step_began_s is None else time.monotonic() - step_began_s
+        return Heartbeat(age_s, loop.step_predicted_s)
+
+    threading.Thread(target=_beat, args=(channel, heartbeat), name="heartbeat", daemon=True).start()
+    try:
+        engine = open_engine(load)
+        loop = StepLoop(engine, channel.send)
+    except EdgedError as error:
+        channel.send(LoadFailed(str(error)))
+        return
+    engine.set_threads(decode=load.threads, prefill=load.threads)
+    memory = engine.memory()
+    channel.send(
+        Ready(
+            engine=engine.name,
+            model=engine.model_name,
+            quantisation=engine.quantisation,
+            ctx=engine.ctx,
+            slots=engine.slots,
+            load_s=time.monotonic() - began_s,
+            weights_bytes=memory.weights_bytes,
+            kv_cache_bytes=memory.kv_cache_bytes,
+            compute_bytes=memory.compute_bytes,
+        )
+    )
+    while True:
+        _take_commands(loop, commands)
+        if not loop.idle:
+            loop.step()
+
+
+def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down]) -> None:
+    """Take all that has come; wait for the first one while there is nothing to do."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            command = commands.get(block=loop.idle)
+            if isinstance(command, Submit):
+                loop.submit(command)
+            elif isinstance(command, Cancel):
+                loop.cancel(command)
+
+
+def _read(channel: Channel, commands: queue.SimpleQueue[Down]) -> None:
+    while True:
+        frame = channel.receive()
+        if frame is None:
+            os._exit(0)  # the main thread may be deep in native code
+        if isinstance(frame, Load | Submit | Cancel):
+            commands.put(frame)
+
+
+def _beat(channel: Channel, heartbeat: Callable[[], Heartbeat]) -> None:
+    while True:
+        channel.send(heartbeat())
+        time.sleep(HEARTBEAT_S)
+
+
+def _present_ourselves() -> None:
+    """Set what ps shows and whom the kernel kills first; both are good to have, neither needed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUSTMENT, "ascii")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Who may wait, and who is next: a bounded queue by priority, then by arrival.
+
+Pure bookkeeping; what the entries mean is the pipeline's business.
+"""
+
+import heapq
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from edged.errors import QueueFull
+
+
+class Entry(Protocol):
+    """Something that waits."""
+
+    @property
+    def key(self) -> Hashable: ...
+    @property
+    def priority(self) -> int: ...
+
+
+T = TypeVar("T", bound=Entry)
+
+
+class Admission(Generic[T]):
+    """At most ``max_prompts`` entries; the highest priority leaves first, ties in arrival order."""
+
+    def __init__(self, max_prompts: int) -> None:
+        self._max_prompts = max_prompts
+        self._heap: list[tuple[int, int, Hashable]] = []
+        self._waiting: dict[Hashable, tuple[int, int, T]] = {}
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[T]:
+        return (entry for *_, entry in self._waiting.values())
+
+    def admit(self, entry: T, *, retry_after_s: float | None = None) -> int:
+        """Let the entry wait; returns how many will leave before it.
+
+        Raises ``QueueFull``, which carries ``retry_after_s``.
+        """
+        if len(self._waiting) >= self._max_prompts:
+            raise QueueFull(
+                f"{len(self._waiting)} prompts wait already, as many as queue.max_prompts allows; "
+                "try again later",
+                retry_after_s=retry_after_s,
+                details={"queued": len(self._waiting), "limit": self._max_prompts},
+            )
+        order = next(self._order)
+        rank = (-entry.priority, order)
+        position = sum(other[:2] < rank for other in self._waiting.values())
+        self._waiting[entry.key] = (*rank, entry)
+        heapq.heappush(self._heap, (*rank, entry.key))
+        return position
+
+    def next(self) -> T | None:
+        """Take the entry whose turn it is."""
+        while self._heap:
+            *rank, key = heapq.heappop(self._heap)
+            waiting = self._waiting.get(key)
+            if waiting is not None and list(waiting[:2]) == rank:
+                del self._waiting[key]
+                return waiting[2]
+        return None
+
+    def remove(self, key: Hashable) -> T | None:
+        """Take an entry out of turn; ``None`` when it does not wait."""
+        waiting = self._waiting.pop(key, None)
+        return None if waiting is None else waiting[2]

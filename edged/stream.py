@@ -1,0 +1,133 @@
+"""From pieces of text to the sequenced messages of one prompt's reply stream."""
+
+import asyncio
+import re
+
+from edged.errors import PromptFailure
+from edged.messages import (
+    Accepted,
+    Delta,
+    Done,
+    Failed,
+    FinishReason,
+    Prompt,
+    Reply,
+    ReplyMessage,
+    Send,
+    Timings,
+    Usage,
+    Waiting,
+)
+
+GROUP_S = 0.05
+"""Tokens that come within this time share a message: 20 a second are plenty to watch."""
+
+# A sentence ends at its mark (with what closes a quotation) before white space, or at a new line.
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]|\n+")
+
+
+class ReplyStream:
+    """Numbers, groups and sends what one requester gets to see; exactly one terminal message."""
+
+    def __init__(self, prompt: Prompt, send: Send) -> None:
+        self._prompt = prompt
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._seq = 0
+        self._text: list[str] = []
+        self._pending = ""
+        self._n = 0
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._accepted: Reply | None = None
+        self._closed = False
+        self.last_sent_s = self._loop.time()
+        """When the requester last heard of us, on the loop's clock."""
+        self._last_delta_s = 0.0
+
+    def accept(self, accepted: Accepted) -> None:
+        """Say that the prompt is queued."""
+        self._accepted = self._emit(accepted)
+
+    def repeat_accepted(self) -> None:
+        """Say it once more, byte by byte the same, to someone who asked again."""
+        if self._accepted is not None:
+            self._send(self._accepted)
+
+    def add(self, text: str, n: int) -> None:
+        """More of the answer; ``n`` tokens so far."""
+        self._text.append(text)
+        self._n = n
+        if not self._prompt.stream:
+            return
+        self._pending += text
+        if self._prompt.chunk == "sentence":
+            self._send_sentences()
+        elif self._flush_timer is None:
+            since_s = self._loop.time() - self._last_delta_s
+            if since_s >= GROUP_S:
+                self._flush()
+            else:
+                self._flush_timer = self._loop.call_later(GROUP_S - since_s, self._flush)
+
+    def wait(self, waiting: Waiting) -> None:
+        """A sign of life while nothing can be produced."""
+        self._emit(waiting)
+
+    def finish(
+        self, text: str, n: int, finish_reason: FinishReason, usage: Usage, timings: Timings
+    ) -> None:
+        """The last of the text, then the terminal message with all of it."""
+        if text:
+            self._text.append(text)
+            self._pending += text
+            self._n = n
+        if self._prompt.stream:
+            self._flush()
+        self._close(
+            Done(
+                text="".join(self._text) if self._prompt.text_in_done else None,
+                finish_reason=finish_reason,
+                usage=usage,
+                timings=timings,
+                seed=self._prompt.sampling.seed,
+            )
+        )
+
+    def fail(self, failure: PromptFailure) -> None:
+        """The terminal message of a prompt that cannot be answered."""
+        if self._prompt.stream:
+            self._flush()
+        self._close(Failed.of(failure))
+
+    def _close(self, terminal: Done | Failed) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        if not self._closed:
+            self._closed = True
+            self._emit(terminal)
+
+    def _send_sentences(self) -> None:
+        end = 0
+        for match in _SENTENCE_END.finditer(self._pending):
+            # The mark may be followed by more white space that has not come yet: harmless.
+            end = match.end()
+        if end:
+            ready, self._pending = self._pending[:end], self._pending[end:]
+            self._emit_delta(ready)
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        if self._pending:
+            ready, self._pending = self._pending, ""
+            self._emit_delta(ready)
+
+    def _emit_delta(self, text: str) -> None:
+        self._last_delta_s = self._loop.time()
+        self._emit(Delta(text, self._n))
+
+    def _emit(self, message: ReplyMessage) -> Reply:
+        reply = Reply(self._prompt.id, self._seq, 0, message)
+        self._seq += 1
+        self.last_sent_s = self._loop.time()
+        self._send(reply)
+        return reply

@@ -1,0 +1,105 @@
+"""What a node says of itself: the retained card (what it is) and state (how it is doing)."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import edged
+from edged.engine.frames import Ready
+
+FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "stop")
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the daemon knows of the moment; ``since_s`` is Unix time."""
+
+    model_state: str
+    reason: str | None
+    since_s: float
+    queued: int
+    active: int
+    tokens_per_s: float
+    worker_pid: int | None
+    faults: tuple[str, ...]
+
+
+def card(node: str, ready: Ready | None, decode_tokens_per_s: float | None) -> dict[str, Any]:
+    """The card; what needs a loaded model is ``None`` until there is one."""
+    return {
+        "node": node,
+        "version": edged.__version__,
+        "device": device_name(),
+        "profile": None,  # hardware profiles come with the sizing
+        "engine": ready.engine if ready else None,
+        "model": ready.model if ready else None,
+        "quant": ready.quantisation if ready else None,
+        "ctx": ready.ctx if ready else None,
+        "slots": ready.slots if ready else None,
+        "decode_tokens_per_s": decode_tokens_per_s,
+        "features": list(FEATURES),
+        "pools": [],
+    }
+
+
+def state(activity: Activity) -> dict[str, Any]:
+    """The state; temperatures join it with the sensors."""
+    return {
+        "level": "nominal",
+        "reason": activity.reason,
+        "since": round(activity.since_s, 3),
+        "memory": {
+            "available_bytes": available_bytes(),
+            "worker_bytes": resident_bytes(activity.worker_pid),
+        },
+        "queued": activity.queued,
+        "active": activity.active,
+        "tokens_per_s": round(activity.tokens_per_s, 2),
+        "model_state": activity.model_state,
+        "faults": list(activity.faults),
+    }
+
+
+def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
+    """Whether a state differs in more than what always moves a little."""
+    moving = {"memory", "tokens_per_s"}
+    return before is None or any(before[key] != after[key] for key in after if key not in moving)
+
+
+def device_name(root: Path = Path("/")) -> str:
+    """The board's name from the device tree, else the processor's from ``/proc/cpuinfo``."""
+    try:
+        return (root / "proc/device-tree/model").read_text().rstrip("\0\n")
+    except OSError:
+        pass
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """``MemAvailable``: what can be used without swapping."""
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def resident_bytes(pid: int | None, root: Path = Path("/")) -> int | None:
+    """Resident memory of a process; ``None`` when it is gone."""
+    if pid is None:
+        return None
+    for line in _read(root / f"proc/{pid}/status").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

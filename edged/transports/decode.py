@@ -1,0 +1,329 @@
+"""From what came over the wire to a checked ``Prompt``, or to the failure that answers it.
+
+Nothing here trusts its input: whatever the bytes are, the outcome is a ``Request``.
+"""
+
+import difflib
+import hashlib
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
+from edged.messages import ChatMessage, Prompt, Sampling
+from edged.settings import Settings, describe_validation
+from edged.transports.topics import Topics, is_clean, is_level, may_reply
+
+MAX_ID_CHARACTERS = 128
+MAX_CORRELATION = 1024
+MAX_STOPS = 8
+MAX_STOP_CHARACTERS = 256
+SEED_LIMIT = 2**53
+"""Every JSON reader holds integers below this exactly."""
+
+# Fields of the wire protocol whose feature this version does not have.
+NOT_YET = ("session", "session_reset", "response_format")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A publish as it came; the last three are MQTT 5 properties."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    expiry_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where and how a prompt is answered.
+
+    ``topic`` is ``None`` where there is nowhere to answer. ``asked`` tells that the
+    requester named the id or the topic, so that it can be expected to listen there.
+    """
+
+    id: str
+    topic: str | None
+    asked: bool
+    correlation: bytes | None
+    correlation_text: str | None
+    plain: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """What became of a publish on a prompt topic."""
+
+    address: Address
+    outcome: Prompt | PromptFailure
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+_Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+
+
+class _Body(BaseModel):
+    """The JSON form of a prompt. The names are the OpenAI chat API's where it has one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    id: str | None = Field(None, min_length=1, max_length=MAX_ID_CHARACTERS)
+    prompt: str | None = None
+    messages: list[_Message] | None = Field(None, min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    min_p: float | None = Field(None, ge=0, lt=1)
+    repeat_penalty: float | None = Field(None, ge=0.5, le=2)
+    seed: int | None = Field(None, ge=0, lt=SEED_LIMIT)
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS)] | None = None
+    priority: int = Field(5, ge=0, le=9)
+    deadline_s: float | None = Field(None, gt=0, le=10_000_000)
+    stream: bool = True
+    chunk: Literal["token", "sentence"] = "token"
+    text_in_done: bool = True
+    model: str | None = Field(None, max_length=128)
+    reply_to: str | None = None
+    correlation: str | None = Field(None, max_length=MAX_CORRELATION)
+
+
+def decode_prompt(incoming: Incoming, client: str, topics: Topics, settings: Settings) -> Request:
+    """Read a publish on a prompt topic. Never raises: a failure is an outcome."""
+    failure: PromptFailure | None = None
+    fields: dict[str, Any] | None = None
+    plain = incoming.payload.lstrip()[:1] != b"{"
+    if not plain:
+        try:
+            fields = parse_json_object(incoming.payload)
+        except InvalidRequest as error:
+            failure = error
+    address, misdirected = _address(incoming, fields or {}, client, topics, settings, plain=plain)
+    try:
+        if failure or misdirected:
+            raise failure or misdirected  # type: ignore[misc]
+        limit = settings.mqtt.max_payload_bytes
+        if len(incoming.payload) > limit:
+            raise InvalidRequest(
+                f"the payload is {len(incoming.payload)} bytes, and {limit} are allowed "
+                "(mqtt.max_payload_bytes)",
+                details={"bytes": len(incoming.payload), "limit": limit},
+            )
+        body = _plain_body(incoming.payload) if fields is None else _json_body(fields)
+        return Request(address, _prompt(body, incoming, address.id, client, settings))
+    except PromptFailure as error:
+        return Request(address, error)
+
+
+def parse_json_object(payload: bytes) -> dict[str, Any]:
+    """The JSON object of a payload. Raises ``InvalidRequest`` for everything else."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        value = json.loads(payload.decode("utf-8"), parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise InvalidRequest("the payload is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the payload is not JSON: {_short(str(error))}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the payload is JSON, but no object")
+    return value
+
+
+def _address(
+    incoming: Incoming,
+    fields: dict[str, Any],
+    client: str,
+    topics: Topics,
+    settings: Settings,
+    *,
+    plain: bool,
+) -> tuple[Address, PromptFailure | None]:
+    """Where to answer, as far as it can be known, and what is wrong with where it was asked."""
+    failure: PromptFailure | None = None
+    given_id, correlation_text = fields.get("id"), fields.get("correlation")
+    if given_id is None and incoming.correlation:
+        given_id = _id_of_correlation(incoming.correlation)
+    if given_id is not None and not _is_id(given_id):
+        failure = InvalidRequest(
+            f"id: must be 1 to {MAX_ID_CHARACTERS} characters that MQTT allows in a string",
+            details={"field": "id"},
+        )
+        given_id = None
+    prompt_id: str = given_id or uuid.uuid4().hex
+    correlation = incoming.correlation
+    if correlation is not None and len(correlation) > MAX_CORRELATION:
+        failure = InvalidRequest(
+            f"the Correlation Data is {len(correlation)} bytes, and {MAX_CORRELATION} are allowed",
+            details={"bytes": len(correlation), "limit": MAX_CORRELATION},
+        )
+        correlation = None
+    topic = topics.completion(client, prompt_id) if is_level(prompt_id) else None
+    asked = given_id is not None
+    wanted = incoming.response_topic or fields.get("reply_to")
+    if isinstance(wanted, str) and may_reply(
+        wanted, prefixes=settings.mqtt.reply_prefixes, root=topics.root, client=client
+    ):
+        topic, asked = wanted, True
+    elif wanted is not None:
+        failure = failure or ReplyTopicForbidden(
+            f"replies may not go to {_short(wanted)!r}; allowed for this client is what lies below "
+            f"{', '.join(settings.mqtt.reply_prefixes)}"
+            if isinstance(wanted, str)
+            else "reply_to: must be a string",
+            details={"field": "reply_to"},
+        )
+    elif topic is None:
+        failure = failure or InvalidRequest(
+            "id: cannot be a level of the reply topic; leave out / + and #, or name a reply topic",
+            details={"field": "id"},
+        )
+    fits = isinstance(correlation_text, str) and len(correlation_text) <= MAX_CORRELATION
+    return (
+        Address(
+            id=prompt_id,
+            topic=topic,
+            asked=asked,
+            correlation=correlation,
+            correlation_text=correlation_text if fits and is_text(correlation_text) else None,
+            plain=plain,
+        ),
+        failure,
+    )
+
+
+def _id_of_correlation(correlation: bytes) -> str:
+    try:
+        text = correlation.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    return text if _is_id(text) and is_level(text) else correlation.hex()[:MAX_ID_CHARACTERS]
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and is_clean(value)
+
+
+def is_text(value: object) -> bool:
+    """Whether the value is a string that UTF-8 can hold (JSON can spell half a code point)."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _plain_body(payload: bytes) -> _Body:
+    try:
+        text = payload.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
+    return _Body(prompt=text)
+
+
+def _json_body(fields: dict[str, Any]) -> _Body:
+    for name in fields:
+        if name in NOT_YET:
+            raise InvalidRequest(
+                f"{name}: this version of edged does not have it yet", details={"field": name}
+            )
+        if name not in _Body.model_fields:
+            raise InvalidRequest(_unknown_field(name), details={"field": _short(name)})
+    try:
+        return _Body.model_validate(fields)
+    except ValidationError as error:
+        field = error.errors(include_input=False)[0]["loc"][0]
+        raise InvalidRequest(describe_validation(error), details={"field": str(field)}) from None
+
+
+def _unknown_field(name: str) -> str:
+    near = difflib.get_close_matches(name[:64], [*_Body.model_fields, *NOT_YET], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{_short(name)}: no field of a prompt{hint}"
+
+
+def _prompt(
+    body: _Body, incoming: Incoming, prompt_id: str, client: str, settings: Settings
+) -> Prompt:
+    deadline_s = body.deadline_s
+    if deadline_s is None and incoming.expiry_s is not None:
+        deadline_s = float(incoming.expiry_s)
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    defaults = settings.sampling
+    _check_bound("max_tokens", body.max_tokens, defaults.max_tokens_limit)
+    _check_bound("temperature", body.temperature, defaults.temperature_limit)
+    return Prompt(
+        id=prompt_id,
+        client=client,
+        messages=_messages(body, settings.chat.system_prompt),
+        sampling=Sampling(
+            max_tokens=_or(body.max_tokens, defaults.max_tokens),
+            temperature=_or(body.temperature, defaults.temperature),
+            top_k=_or(body.top_k, defaults.top_k),
+            top_p=_or(body.top_p, defaults.top_p),
+            min_p=_or(body.min_p, defaults.min_p),
+            repeat_penalty=_or(body.repeat_penalty, defaults.repeat_penalty),
+            seed=_or(body.seed, secrets.randbelow(SEED_LIMIT)),
+            stop=stop,
+        ),
+        digest=hashlib.sha256(incoming.payload).digest(),
+        priority=body.priority,
+        deadline_s=deadline_s,
+        stream=body.stream,
+        chunk=body.chunk,
+        text_in_done=body.text_in_done,
+        model=body.model,
+    )
+
+
+def _messages(body: _Body, system_prompt: str | None) -> tuple[ChatMessage, ...]:
+    if (body.prompt is None) == (body.messages is None):
+        raise InvalidRequest(
+            "prompt: exactly one of prompt and messages is needed", details={"field": "prompt"}
+        )
+    if body.prompt is not None:
+        if not body.prompt.strip():
+            raise InvalidRequest("prompt: is empty", details={"field": "prompt"})
+        said = [ChatMessage("user", body.prompt)]
+    else:
+        said = [ChatMessage(message.role, message.content) for message in body.messages or ()]
+        if said[-1].role != "user":
+            raise InvalidRequest(
+                "messages: the last one must be the user's", details={"field": "messages"}
+            )
+    if system_prompt is not None and all(message.role != "system" for message in said):
+        said.insert(0, ChatMessage("system", system_prompt))
+    return tuple(said)
+
+
+def _check_bound(name: str, value: float | None, limit: float) -> None:
+    if value is not None and value > limit:
+        raise InvalidRequest(
+            f"{name}: {value:g} is above the operator's limit of {limit:g}",
+            details={"field": name, "value": value, "limit": limit},
+        )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _short(text: str, limit: int = 80) -> str:
+    """Text from outside, fit for an error message."""
+    text = text if len(text) <= limit else f"{text[:limit]}…"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

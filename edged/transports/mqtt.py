@@ -1,0 +1,148 @@
+"""Prompts in and replies out over MQTT; the wire protocol is docs/wire-protocol.md."""
+
+import json
+import logging
+from typing import Any, Protocol
+
+from edged.errors import InvalidRequest, PromptFailure
+from edged.messages import Failed, Prompt, Reply, Send
+from edged.settings import Settings
+from edged.transports.connection import BrokerConnection, Publish
+from edged.transports.decode import (
+    Address,
+    Incoming,
+    decode_prompt,
+    is_text,
+    parse_json_object,
+)
+from edged.transports.encode import encode_plain, encode_reply, reply_qos, user_properties
+from edged.transports.topics import ANONYMOUS, Topics, is_name
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 2.0
+
+
+class PromptTaker(Protocol):
+    """Whoever answers prompts: the pipeline."""
+
+    def submit(self, prompt: Prompt, send: Send) -> None: ...
+    def cancel(self, client: str, prompt_id: str) -> bool: ...
+
+
+class MqttTransport:
+    """One node on one broker."""
+
+    def __init__(self, settings: Settings, taker: PromptTaker) -> None:
+        self._settings = settings
+        self._taker = taker
+        self._topics = Topics(settings.mqtt.topic_root, settings.node)
+        self._retained: dict[str, bytes] = {}
+        self._connection = BrokerConnection(
+            settings.mqtt,
+            client_id=f"edged-{settings.node}",
+            will=Publish(self._topics.status, b"offline", qos=1, retain=True),
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """Why the broker cannot be reached, if it cannot."""
+        return self._connection.problem
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._connection.run(self)
+
+    async def say_goodbye(self) -> None:
+        """Tell everyone that the node is gone, and let the last replies out."""
+        self._connection.publish(Publish(self._topics.status, b"offline", qos=1, retain=True))
+        await self._connection.flush(GOODBYE_S)
+
+    def publish_card(self, card: dict[str, Any]) -> None:
+        """Publish what the node is, if that has changed."""
+        self._retain(self._topics.card, card, qos=1)
+
+    def publish_state(self, state: dict[str, Any]) -> None:
+        """Publish how the node is doing."""
+        self._retain(self._topics.state, state, qos=0)
+
+    def _retain(self, topic: str, body: dict[str, Any], qos: int) -> None:
+        payload = json.dumps(body, ensure_ascii=False).encode()
+        if qos == 0 or self._retained.get(topic) != payload:
+            self._connection.publish(Publish(topic, payload, qos, retain=True))
+        self._retained[topic] = payload
+
+    # From the connection
+
+    def connected(self) -> None:
+        """Subscribe, and say that we are here; the broker may have forgotten everything."""
+        require_client = self._settings.mqtt.require_client
+        self._connection.subscribe(self._topics.subscriptions(require_client=require_client))
+        self._connection.publish(Publish(self._topics.status, b"online", qos=1, retain=True))
+        for topic, payload in self._retained.items():
+            self._connection.publish(Publish(topic, payload, qos=1, retain=True))
+
+    def received(self, incoming: Incoming) -> None:
+        """A publish on one of our topics."""
+        kind_and_client = self._topics.parse(incoming.topic)
+        if kind_and_client is None:
+            return
+        kind, client = kind_and_client
+        if incoming.retain:
+            self._reject(incoming, client, "retained messages are ignored; publish without retain")
+        elif client is not None and not is_name(client):
+            self._reject(incoming, None, "the client level of the topic is no valid name")
+        elif kind == "prompt":
+            self._take_prompt(incoming, client or ANONYMOUS)
+        else:
+            self._take_cancel(incoming, client or ANONYMOUS)
+
+    def _take_prompt(self, incoming: Incoming, client: str) -> None:
+        request = decode_prompt(incoming, client, self._topics, self._settings)
+        address, outcome = request.address, request.outcome
+        if isinstance(outcome, Prompt):
+            self._taker.submit(outcome, lambda reply: self._send(reply, address))
+            return
+        if address.topic is not None:
+            self._send(Reply(address.id, 0, 0, Failed.of(outcome)), address)
+        if not address.asked or outcome.code == "reply_topic_forbidden":
+            self._reject(incoming, client, outcome.error)
+
+    def _take_cancel(self, incoming: Incoming, client: str) -> None:
+        try:
+            fields = parse_json_object(incoming.payload)
+            if set(fields) != {"id"} or not is_text(fields["id"]):
+                raise InvalidRequest('a cancel is {"id": "…"} and nothing else')
+            if not self._taker.cancel(client, fields["id"]):
+                raise InvalidRequest("there is nothing of that id to cancel for this client")
+        except PromptFailure as failure:
+            self._reject(incoming, client, failure.error)
+
+    def _send(self, reply: Reply, address: Address) -> None:
+        assert address.topic is not None
+        if address.plain and self._settings.mqtt.text_replies:
+            payloads = encode_plain(reply)
+        else:
+            payloads = [encode_reply(reply, address.correlation_text)]
+        for payload in payloads:
+            self._connection.publish(
+                Publish(
+                    address.topic,
+                    payload,
+                    reply_qos(reply),
+                    correlation=address.correlation,
+                    user_properties=tuple(user_properties(reply)),
+                )
+            )
+
+    def _reject(self, incoming: Incoming, client: str | None, reason: str) -> None:
+        """Say on the node's own topic what could not be answered where it was asked."""
+        log.warning("rejected %d bytes on %s: %s", len(incoming.payload), incoming.topic, reason)
+        body = {
+            "reason": reason,
+            "topic": incoming.topic,
+            "client": client,
+            "length": len(incoming.payload),
+        }
+        payload = json.dumps(body, ensure_ascii=False).encode()
+        self._connection.publish(Publish(self._topics.rejected, payload, qos=1))

@@ -1,0 +1,118 @@
+"""Real processes for the system tests: Mosquitto and the daemon."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bus_client import PATIENCE_S, BusClient
+
+from edged.cli.local_broker import find_mosquitto, free_port
+
+
+class Broker:
+    """A Mosquitto of its own, that can be stopped and started again."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        self.port = free_port()
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}"
+        )
+        self._log = folder / "mosquitto.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = find_mosquitto()
+        assert program, "mosquitto is needed for these tests; tools/setup dev installs it"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-c", str(self._config)], stdout=log, stderr=log
+            )
+        wait_until_open(self.port)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE_S)
+            self._process = None
+
+
+def wait_until_open(port: int) -> None:
+    import socket
+
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            assert time.monotonic() < until_s, f"nothing listens on {port}"
+            time.sleep(0.02)
+        else:
+            return
+
+
+class Node:
+    """A daemon process and its worker."""
+
+    def __init__(self, name: str, port: int, folder: Path, **settings: object) -> None:
+        self.name = name
+        self.port = port
+        self.log_file = folder / f"{name}.log"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGED_")}
+        environment |= {
+            "EDGED_NODE": name,
+            "EDGED_STATE_DIR": str(folder / "state"),
+            "EDGED_MQTT__HOST": "127.0.0.1",
+            "EDGED_MQTT__PORT": str(port),
+        }
+        environment |= {f"EDGED_{key.upper()}": str(value) for key, value in settings.items()}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "edged", "run"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def wait_for_state(self, model_state: str) -> dict[str, object]:
+        """Until the retained state says so; returns it."""
+        with BusClient(self.port) as client:
+            client.subscribe(f"edged/v1/{self.name}/state")
+            got = client.wait_for(
+                lambda got: got.json["model_state"] == model_state,
+                what=f"{self.name} {model_state} (log: {self.log})",
+            )
+            return got.json
+
+    def worker_pid(self) -> int:
+        """The one child that runs the engine."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        pids = [int(pid) for pid in children.split()]
+        assert len(pids) == 1, children
+        return pids[0]
+
+
+@contextlib.contextmanager
+def running(name: str, port: int, folder: Path, **settings: object) -> Iterator[Node]:
+    """A node that serves, stopped at the end."""
+    node = Node(name, port, folder, **settings)
+    try:
+        node.wait_for_state("serving")
+        yield node
+    finally:
+        node.stop()

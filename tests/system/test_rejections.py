@@ -1,0 +1,143 @@
+"""Whatever arrives, the daemon lives and says what was wrong."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bus_client import BusClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from node import Broker, Node, running
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"promt": "typo"}, "promt"),
+        ({"prompt": "x", "session": "s"}, "session"),
+        ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format"),
+        ({"prompt": "x", "messages": []}, "messages"),
+        ({"prompt": 5}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({}, "prompt"),
+        ({"prompt": "x", "max_tokens": "5"}, "max_tokens"),
+        ({"prompt": "x", "max_tokens": 1_000_000}, "max_tokens"),
+        ({"prompt": "x", "temperature": 1e308}, "temperature"),
+        ({"prompt": "x", "priority": 10}, "priority"),
+        ({"prompt": "x", "stop": [""]}, "stop"),
+        ({"prompt": "x", "chunk": "word"}, "chunk"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
+    ],
+)
+def test_an_invalid_field_is_named(
+    echo: Node, client: BusClient, body: dict[str, Any], field: str
+) -> None:
+    failed = client.ask("echo", **body)[-1]
+    assert (failed["type"], failed["code"]) == ("failed", "invalid_request")
+    assert failed["details"]["field"] == field
+    assert field in failed["error"]
+
+
+def test_a_prompt_cannot_direct_replies_where_its_author_may_not_publish(
+    echo: Node, client: BusClient
+) -> None:
+    for topic in ("edged/v1/echo/status", "edged/v1/echo/completion/other/x", "$SYS/x", "a/#"):
+        client.subscribe("edged/v1/echo/rejected")
+        body = {"prompt": "x", "reply_to": topic}
+        failed = client.ask("echo", "me", **body)[-1]
+        assert failed["code"] == "reply_topic_forbidden"
+    client.subscribe("edged/v1/echo/status")
+    assert client.wait_for(lambda got: got.topic.endswith("/status")).payload == b"online"
+
+
+def test_a_retained_prompt_is_ignored_and_reported(
+    broker: Broker, client: BusClient, tmp_path: Path
+) -> None:
+    client.subscribe("edged/v1/late/rejected")
+    client.subscribe("edged/v1/late/completion/#")
+    client.publish("edged/v1/late/prompt", "from long ago", retain=True)
+    try:
+        with running("late", broker.port, tmp_path, engine__name="echo"):
+            got = client.next()
+            assert got.topic == "edged/v1/late/rejected"
+            assert "retain" in got.json["reason"]
+            assert "long ago" not in got.payload.decode()
+            client.nothing_more()
+    finally:
+        client.publish("edged/v1/late/prompt", b"", retain=True)
+
+
+def test_without_anonymous_clients_the_short_topic_is_dead(
+    broker: Broker, client: BusClient, tmp_path: Path
+) -> None:
+    settings = {"engine__name": "echo", "mqtt__require_client": "true"}
+    with running("strict", broker.port, tmp_path, **settings):
+        client.subscribe("edged/v1/strict/#")
+        client.publish("edged/v1/strict/prompt", "anyone?")
+        client.publish("edged/v1/strict/prompt/me", "me?")
+        done = client.wait_for(lambda got: got.properties.get("edged-type") == "done")
+        assert done.topic.startswith("edged/v1/strict/completion/me/")
+        assert done.json["text"] == "me?"
+
+
+def test_an_oversized_payload_is_answered(echo: Node, client: BusClient) -> None:
+    failed = client.ask("echo", prompt="x" * 300_000)[-1]
+    assert failed["code"] == "invalid_request"
+    assert failed["details"]["limit"] == 262_144
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+_fields = st.sampled_from(
+    ["id", "prompt", "messages", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop",
+     "priority", "deadline_s", "stream", "chunk", "model", "reply_to", "correlation", "x"]
+)  # fmt: skip
+_payloads = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=50).map(lambda tail: b'{"prompt": "' + tail),
+    st.dictionaries(_fields, _json, max_size=4).map(lambda body: json.dumps(body).encode()),
+    st.dictionaries(st.text(max_size=20), _json, max_size=3).map(lambda b: json.dumps(b).encode()),
+    st.integers(1, 200_000).map(lambda depth: b'{"prompt":' + b"[" * depth),
+    st.integers(1, 6000).map(lambda digits: b'{"prompt": "x", "seed": ' + b"9" * digits + b"}"),
+    st.sampled_from([b"", b"{", b"{}", b" \n\t", b"\xff\xfe", b'{"prompt": "\\ud800"}',
+                     b'{"id": "\\u0001", "prompt": "x"}', b'{"id": "a/b", "prompt": "x"}',
+                     b'{"prompt": "x", "temperature": NaN}', b'{"prompt": "x", "top_p": 1e999}']),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def listener(broker: Broker, echo: Node) -> Iterator[BusClient]:
+    with BusClient(broker.port) as client:
+        client.subscribe("edged/v1/echo/completion/#")
+        client.subscribe("edged/v1/echo/rejected")
+        yield client
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(payload=_payloads, kind=st.sampled_from(["prompt", "cancel"]), named=st.booleans())
+def test_every_payload_gets_an_answer_and_the_daemon_lives(
+    echo: Node, listener: BusClient, payload: bytes, kind: str, named: bool
+) -> None:
+    topic = f"edged/v1/echo/{kind}" + ("/fuzzer" if named else "")
+    listener.publish(topic, payload)
+    marker = uuid.uuid4().hex
+    listener.publish("edged/v1/echo/prompt/marker", {"id": marker, "prompt": "alive"})
+    answered = []
+    while True:
+        got = listener.next()
+        if got.properties.get("edged-id") == marker:
+            if got.properties["edged-type"] == "done":
+                break
+        elif got.topic.endswith("/rejected") or got.properties["edged-type"] in ("done", "failed"):
+            answered.append(got)
+    assert answered
+    assert echo.process.poll() is None
