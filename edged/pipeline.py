@@ -221,12 +221,15 @@ class Pipeline:
                 return
             try:
                 self._check_model(job.prompt)
+                self._engine.submit(Submit(job.number, job.prompt.messages, job.prompt.sampling))
             except PromptFailure as failure:
                 self._fail(job, failure)
-                continue
-            job.started_s = asyncio.get_running_loop().time()
-            self._active[job.number] = job
-            self._engine.submit(Submit(job.number, job.prompt.messages, job.prompt.sampling))
+            except Exception:
+                log.exception("a defect of edged: prompt %d could not be handed on", job.number)
+                self._fail(job, InternalFailure("edged failed at this prompt; its log says how"))
+            else:
+                job.started_s = asyncio.get_running_loop().time()
+                self._active[job.number] = job
 
     def _finish(self, job: Job, end: Finished) -> None:
         self._forget(job)

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from edged.errors import ConfigError
 
@@ -31,8 +36,8 @@ NAME_PATTERN = r"[A-Za-z0-9_.-]{1,64}"
 def _topic_root(value: str) -> str:
     if value.startswith("$") or any(not level for level in value.split("/")):
         raise ValueError("must be topic levels such as edged/v1, without an empty level or a $")
-    if any(character in value for character in "+#\0"):
-        raise ValueError("must not contain +, # or NUL")
+    if not value.isprintable() or set(value) & set("+#"):
+        raise ValueError("must not contain +, # or control characters")
     return value
 
 
@@ -185,12 +190,26 @@ class _Credentials(PydanticBaseSettingsSource):
             return {}
         values: dict[str, Any] = {}
         for file in sorted(Path(folder).glob(f"{CREDENTIAL_PREFIX}*")):
-            names = file.name.removeprefix(CREDENTIAL_PREFIX).split(".")
+            path = file.name.removeprefix(CREDENTIAL_PREFIX)
+            if path not in setting_paths(Settings):
+                raise ConfigError(f"settings: the credential {file.name} is no setting")
+            *sections, name = path.split(".")
             section = values
-            for name in names[:-1]:
-                section = section.setdefault(name, {})
-            section[names[-1]] = file.read_text("utf-8").rstrip("\n")
+            for each in sections:
+                section = section.setdefault(each, {})
+            try:
+                section[name] = file.read_text("utf-8").rstrip("\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise ConfigError(
+                    f"settings: the credential {file.name} cannot be read: {reason}"
+                ) from None
         return values
+
+
+def config_path(config: Path | None) -> Path:
+    """The settings file: the one given, else the environment's, else the default."""
+    return config or Path(os.environ.get("EDGED_CONFIG", DEFAULT_CONFIG_PATH))
 
 
 def load_settings(config: Path | None = None) -> Settings:
@@ -199,15 +218,28 @@ def load_settings(config: Path | None = None) -> Settings:
     Raises ``ConfigError`` that names the setting, where it came from being plain from its
     spelling (``mqtt.port`` in a file, ``EDGED_MQTT__PORT`` in the environment).
     """
-    path = config or Path(os.environ.get("EDGED_CONFIG", DEFAULT_CONFIG_PATH))
+    path = config_path(config)
     from_file: dict[str, Any] = {}
     if config is not None or "EDGED_CONFIG" in os.environ or path.exists():
         from_file = _read_toml(path)
+    for name in from_file:
+        # BaseSettings takes _env_file and its like as arguments of its own.
+        if name not in Settings.model_fields:
+            raise ConfigError(f"settings: {name}: is not known")
     _refuse_unknown_environment()
     try:
         settings = Settings(**from_file)
     except ValidationError as error:
         raise ConfigError(f"settings: {describe_validation(error)}") from None
+    except SettingsError as error:
+        # The cause of what pydantic-settings says repeats the value.
+        raise ConfigError(f"settings: {error}; lists are written as JSON there") from None
+    if settings.sampling.temperature > settings.sampling.temperature_limit:
+        raise ConfigError(
+            f"settings: sampling.temperature ({settings.sampling.temperature:g}) is above "
+            f"sampling.temperature_limit ({settings.sampling.temperature_limit:g}); lower one or "
+            "raise the other"
+        )
     if settings.sampling.max_tokens > settings.sampling.max_tokens_limit:
         raise ConfigError(
             f"settings: sampling.max_tokens ({settings.sampling.max_tokens}) is above "

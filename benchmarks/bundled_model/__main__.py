@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bundled_model.bus import Node, daemon
+from benchmarks.bundled_model.bus import daemon
 from edged.cli.local_broker import local_broker
 from tools.tiny_model.__main__ import SAMPLES
 from tools.tiny_model.dataset import conversations
@@ -68,10 +68,14 @@ def _score(answer: Answer, name: str) -> dict[str, Score]:
 
 
 def _table(results: dict[str, dict[str, Score]]) -> Table:
-    table = Table(title="The bundled model")
+    table = Table(
+        title="The bundled model",
+        caption="A command is right when device, room and action are; an off-topic prompt, "
+        "when the answer says what the model is and can do.",
+    )
     table.add_column("answers from")
-    table.add_column("held-out commands: device, room and action right", justify="right")
-    table.add_column("off-topic: says what it is and can do", justify="right")
+    table.add_column("held-out commands", justify="right")
+    table.add_column("off-topic", justify="right")
     for label, scores in results.items():
         table.add_row(
             label,

@@ -54,7 +54,7 @@ class Node:
         """What the node says of itself; then listens for answers only."""
         self._subscribe(f"{ROOT}/{NODE}/card")
         card = self._next()
-        while "engine" not in card:
+        while not card.get("engine"):  # empty until the model is loaded
             card = self._next()
         self._client.unsubscribe(f"{ROOT}/{NODE}/card")
         self._subscribe(f"{ROOT}/{NODE}/completion/anonymous/+")

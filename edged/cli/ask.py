@@ -29,8 +29,9 @@ TERMINALS = ("done", "failed")
 @click.option("--seed", type=int, help="Repeats a sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print the raw messages, one a line.")
 @click.pass_obj
-def command(  # noqa: PLR0917 (click passes them by name)
+def command(  # noqa: PLR0917 (click passes all but the first by name)
     config: Path | None,
+    /,
     prompt: str,
     node: str | None,
     client: str | None,

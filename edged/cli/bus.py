@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.errors import BrokerError, EdgedError
 from edged.settings import MqttSettings
+from edged.transports.connection import send_at_once
 from edged.transports.topics import is_name
 
 CONNECT_S = 5.0
@@ -86,8 +87,9 @@ class Bus:
             )
         client.on_connect = lambda _c, _u, _f, reason, _p: self._connected.put(reason)
         client.on_message = lambda _c, _u, message: self._inbox.put(
-            Message(message.topic, message.payload)
+            Message(message.topic, bytes(message.payload))
         )
+        client.on_socket_open = send_at_once
         try:
             client.connect(settings.host, settings.port)
         except OSError as error:

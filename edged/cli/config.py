@@ -1,10 +1,11 @@
 """``edged config``: what is set, and whether it can be."""
 
+import json
 from pathlib import Path
 
 import click
 
-from edged.settings import DEFAULT_CONFIG_PATH, Settings, load_settings
+from edged.settings import Settings, config_path, load_settings
 
 
 @click.group(name="config")
@@ -24,7 +25,7 @@ def show(config: Path | None) -> None:
 def check(config: Path | None) -> None:
     """Say whether the settings are valid; exit code 2 when not."""
     load_settings(config)
-    where = config or DEFAULT_CONFIG_PATH
+    where = config_path(config)
     read = f"{where} and the environment" if where.exists() else "the environment"
     click.echo(f"the settings are valid (read from {read})")
 
@@ -54,5 +55,5 @@ def _line(name: str, value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    # A JSON string is a TOML basic string, except that TOML wants DEL escaped, too.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

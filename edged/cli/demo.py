@@ -38,9 +38,11 @@ def command(prompt: str, next_command: str | None) -> None:
             name, port = stack.enter_context(local_broker(folder))
         note = " (no Mosquitto here, so MQTT 3.1.1 only)" if name == "amqtt" else ""
         console.print(f"[green]✓[/] broker    {name} on localhost:{port}{note}")
-        settings = MqttSettings(host="127.0.0.1", port=port)
+        settings = MqttSettings(
+            host="127.0.0.1", port=port, protocol="3.1.1" if name == "amqtt" else "5"
+        )
         with console.status("starting the daemon and loading the model …"):
-            daemon = stack.enter_context(_daemon(folder, port))
+            daemon = stack.enter_context(_daemon(folder, settings))
             bus = stack.enter_context(Bus(settings))
             node = _wait_until_serving(bus, daemon, folder / "daemon.log")
         card = node.card
@@ -61,27 +63,30 @@ def command(prompt: str, next_command: str | None) -> None:
             f"\n[dim]{usage['completion_tokens']} tokens, the first after "
             f"{timings['first_token_ms']:.0f} ms"
             + (f", then {speed:.0f} tokens/s" if speed else "")
-            + "; broker and daemon are stopped again.[/]"
+            + "; broker and daemon are stopped again.[/]",
+            soft_wrap=True,
         )
     again = next_command or "edged demo --prompt "
+    program = ".venv/bin/edged" if next_command else "edged"
     console.print(
         f'\nAsk something else:   {again}"turn off the bedroom lamp"\n'
-        "Keep a node running:  edged run        (needs a broker on localhost:1883)\n"
-        '… and ask it:         edged ask "is the garage door closed?"',
+        f"Keep a node running:  {program} run        (needs a broker on localhost:1883)\n"
+        f'… and ask it:         {program} ask "is the garage door closed?"',
         soft_wrap=True,
     )
 
 
 @contextlib.contextmanager
-def _daemon(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def _daemon(folder: Path, mqtt: MqttSettings) -> Iterator["subprocess.Popen[bytes]"]:
     environment = os.environ | {
         "EDGED_NODE": NODE,
         "EDGED_STATE_DIR": str(folder / "state"),
-        "EDGED_MQTT__HOST": "127.0.0.1",
-        "EDGED_MQTT__PORT": str(port),
+        "EDGED_MQTT__HOST": mqtt.host,
+        "EDGED_MQTT__PORT": str(mqtt.port),
+        "EDGED_MQTT__PROTOCOL": mqtt.protocol,
     }
     with (folder / "daemon.log").open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 (ourselves)
+        process = subprocess.Popen(
             [sys.executable, "-m", "edged", "run"],
             env=environment,
             stdin=subprocess.DEVNULL,

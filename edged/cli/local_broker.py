@@ -62,7 +62,10 @@ def find_mosquitto() -> str | None:
 def _command(folder: Path, port: int) -> tuple[str, list[str]]:
     if mosquitto := find_mosquitto():
         file = folder / "mosquitto.conf"
-        file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+        file.write_text(
+            f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "set_tcp_nodelay true\n"  # else small messages wait 40 ms for each other
+        )
         return "Mosquitto", [mosquitto, "-c", str(file)]
     if importlib.util.find_spec("amqtt"):
         file = folder / "amqtt.yaml"  # JSON is YAML, too

@@ -21,6 +21,9 @@ from edged.messages import ChatMessage
 _HOLDER = re.compile("\ue0f0(\\d+)\ue0f1")
 _PHI3_SPECIALS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
+# What llama.cpp skips after such a token: the C locale's white space, no more.
+_SWALLOWED = " \t\n\v\f\r"
+
 _PROBE = (
     ChatMessage("system", "probe"),
     ChatMessage("user", "probe"),
@@ -78,7 +81,7 @@ class ChatEncoder:
         for segment in self._segments(messages):
             text = segment.text
             if not segment.trusted and self._specials_swallow_space:
-                text = text.lstrip()
+                text = text.lstrip(_SWALLOWED)
             if text:
                 ids += self._engine.tokenise(text, parse_special=segment.trusted)
         return ids
@@ -135,8 +138,8 @@ def _render(template: Template, chat: ChatSpec, messages: Sequence[ChatMessage])
         raise_exception=_refuse,
     )
     # BOS is added once, as an id; a template that writes it too would double it.
-    while chat.bos_text and text.lstrip().startswith(chat.bos_text):
-        text = text.lstrip().removeprefix(chat.bos_text)
+    if chat.bos_id is not None and chat.bos_text and chat.bos_text in text:
+        text = text.replace(chat.bos_text, "").lstrip()
     parts = _HOLDER.split(text)
     if [int(index) for index in parts[1::2]] != list(range(len(messages))):
         raise TemplateError("it loses, repeats or reorders messages")

@@ -14,7 +14,6 @@ from edged.errors import DetailValue
 from edged.messages import ChatMessage, FinishReason, Sampling
 
 LENGTH = struct.Struct(">I")
-MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,8 @@ def encode(frame: Frame) -> bytes:
     kind = type(frame).__name__
     # vars() for the flat ones: a piece is sent for every token.
     fields = asdict(frame) if isinstance(frame, Submit) else vars(frame)
-    body = json.dumps({"frame": kind, **fields}, ensure_ascii=False).encode()
+    # Escaped, since a path may hold bytes that are no UTF-8 (as lone surrogates).
+    body = json.dumps({"frame": kind, **fields}).encode("ascii")
     return LENGTH.pack(len(body)) + body
 
 

@@ -107,7 +107,8 @@ class LlamaCppEngine:
         count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
         if count < 0:
             raise EngineFailed(f"llama.cpp's tokenizer wants {-count} ids for {len(data)} bytes")
-        return ids[:count]
+        found: list[int] = ids[:count]
+        return found
 
     def token_bytes(self, token: int) -> bytes:
         room = 64

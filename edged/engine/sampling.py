@@ -51,11 +51,12 @@ class Sampler:
         wanted = self._sampling
         count = min(wanted.top_k or len(logits), len(logits))
         if count < len(logits):
-            best = np.argpartition(logits, len(logits) - count)[-count:]
+            worst = np.partition(logits, len(logits) - count)[len(logits) - count]
+            best = np.flatnonzero(logits >= worst)
         else:
             best = np.arange(len(logits))
-        # Ties fall to the lower id, whatever order the partition left them in.
-        best = best[np.lexsort((best, -logits[best]))]
+        # Ties fall to the lower id, also where they cross the border of the top k.
+        best = best[np.argsort(-logits[best], kind="stable")][:count]
         scores = logits[best].astype(np.float64)
         odds = _softmax(scores)
         keep = len(odds)
@@ -63,11 +64,13 @@ class Sampler:
             keep = min(keep, int(np.searchsorted(np.cumsum(odds), wanted.top_p)) + 1)
         if wanted.min_p > 0:
             keep = min(keep, int(np.count_nonzero(odds >= wanted.min_p * odds[0])))
-        odds = _softmax(scores[: max(keep, 1)] / wanted.temperature)
+        with np.errstate(over="ignore"):  # a temperature next to 0 makes all but the first -inf
+            odds = _softmax((scores[: max(keep, 1)] - scores[0]) / wanted.temperature)
         drawn = int(np.searchsorted(np.cumsum(odds), self._generator.random(), side="right"))
         return int(best[min(drawn, len(odds) - 1)])
 
 
 def _softmax(scores: "np.typing.NDArray[np.float64]") -> "np.typing.NDArray[np.float64]":
     weights = np.exp(scores - scores[0])  # sorted, so the first is the largest
-    return weights / weights.sum()
+    odds: np.typing.NDArray[np.float64] = weights / weights.sum()
+    return odds

@@ -37,24 +37,9 @@ _WHITE: Final = " \t\n\v\f\r"  # isspace() of C
 # Texts that end a generation in llama.cpp, whatever the file says.
 _ENDS: Final = frozenset(
     {
-        "<|eot_id|>",
-        "<|im_end|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<|flush|>",
-        "<|calls|>",
-        "<end_of_turn>",
-        "<|endoftext|>",
-        "</s>",
-        "<|eom_id|>",
-        "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "[EOS]",
-        "<|end_of_text|>",
-        "<end_of_utterance>",
-        "<eos>",
+        *("</s>", "<eos>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>"),
+        *("<|eot_id|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<end_of_turn>"),
+        *("<end_of_utterance>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>"),
     },
 )
 # Fill-in-the-middle tokens are found by text where no key names them, and become control
@@ -104,8 +89,8 @@ class SpmTokenizer:
     """A SentencePiece vocabulary of a GGUF file.
 
     ``bos_id`` begins a prompt if ``adds_bos`` says so (``encode`` never adds it);
-    ``eos_ids`` end a generation; ``special_ids`` maps the text of control, user-defined
-    and unknown tokens to their ids.
+    ``eos_ids`` end a generation, and ``eos_id`` is the one that the file names;
+    ``special_ids`` maps the text of control, user-defined and unknown tokens to their ids.
     """
 
     def __init__(self, header: Header) -> None:
@@ -131,6 +116,7 @@ class SpmTokenizer:
         self._byte_values: Final = dict(self._find_byte_values(header))
         self._byte_ids: Final = self._find_byte_ids()
         self.bos_id: Final = self._named(header, "bos", 1)
+        self.eos_id: Final = self._named(header, "eos", 2)
         self.adds_bos: Final = header.get_bool("tokenizer.ggml.add_bos_token", default=True)
         self.adds_space_prefix: Final = header.get_bool(
             "tokenizer.ggml.add_space_prefix", default=True
@@ -183,9 +169,7 @@ class SpmTokenizer:
 
         May be a part of a character. Raises ``IndexError`` outside the vocabulary.
         """
-        if not 0 <= token < self.vocab_size:
-            raise IndexError(f"token {token} of a vocabulary of {self.vocab_size}")
-        kind, raw = self._kinds[token], self._raw[token]
+        raw, kind = self._text(token), self._kinds[token]
         if kind & _HIDDEN:
             return b""
         if kind & _Kind.USER_DEFINED:
@@ -195,6 +179,18 @@ class SpmTokenizer:
         if kind & _Kind.BYTE:
             return self._byte_values[token]
         return b""
+
+    def token_text(self, token: int) -> str:
+        """How the vocabulary writes ``token``, as chat templates name it (``<|end|>``).
+
+        Raises ``IndexError`` outside the vocabulary.
+        """
+        return self._text(token).decode(errors="replace")
+
+    def _text(self, token: int) -> bytes:
+        if not 0 <= token < self.vocab_size:
+            raise IndexError(f"token {token} of a vocabulary of {self.vocab_size}")
+        return self._raw[token]
 
     def _cut(self, text: str, *, parse_special: bool) -> Iterator[str | int]:
         """Texts between special tokens, and those tokens' ids, in order."""
@@ -296,7 +292,7 @@ class SpmTokenizer:
                 ends.add(id_)
         for id_ in by_text - {-1}:
             self._kinds[id_] |= _Kind.CONTROL
-        ends.add(self._named(header, "eos", 2))
+        ends.add(self.eos_id)
         ends.add(self._named(header, "eot", -1))
         ends.add(self._named(header, "eom", -1))
         return ends - {-1}

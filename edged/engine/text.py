@@ -35,10 +35,11 @@ class TextStream:
             self._strip_leading_space = False
             text = text.removeprefix(" ")
         self._held += text
-        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        # The one complete first counts, as if the characters had come one by one.
+        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         cut = len(self._held) - keep

@@ -55,9 +55,8 @@ class _Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (
-            self.source.shape if len(self.source.shape) == 1 else (self.source.shape[0], self.rows)
-        )
+        row, *others = self.source.shape
+        return (row, self.rows) if others else (row,)
 
     @property
     def offset_bytes(self) -> int:

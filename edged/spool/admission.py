@@ -3,9 +3,8 @@
 Pure bookkeeping; what the entries mean is the pipeline's business.
 """
 
-import heapq
 import itertools
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Generic, Protocol, TypeVar
 
 from edged.errors import QueueFull
@@ -24,19 +23,19 @@ T = TypeVar("T", bound=Entry)
 
 
 class Admission(Generic[T]):
-    """At most ``max_prompts`` entries; the highest priority leaves first, ties in arrival order."""
+    """At most ``max_prompts`` entries; the highest priority leaves first, ties in arrival order.
+
+    A look at all of them finds the next: they are few, and a step of the engine takes
+    a thousand times longer.
+    """
 
     def __init__(self, max_prompts: int) -> None:
         self._max_prompts = max_prompts
-        self._heap: list[tuple[int, int, Hashable]] = []
         self._waiting: dict[Hashable, tuple[int, int, T]] = {}
         self._order = itertools.count()
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    def __iter__(self) -> Iterator[T]:
-        return (entry for *_, entry in self._waiting.values())
 
     def admit(self, entry: T, *, retry_after_s: float | None = None) -> int:
         """Let the entry wait; returns how many will leave before it.
@@ -50,22 +49,17 @@ class Admission(Generic[T]):
                 retry_after_s=retry_after_s,
                 details={"queued": len(self._waiting), "limit": self._max_prompts},
             )
-        order = next(self._order)
-        rank = (-entry.priority, order)
+        rank = (-entry.priority, next(self._order))
         position = sum(other[:2] < rank for other in self._waiting.values())
         self._waiting[entry.key] = (*rank, entry)
-        heapq.heappush(self._heap, (*rank, entry.key))
         return position
 
     def next(self) -> T | None:
         """Take the entry whose turn it is."""
-        while self._heap:
-            *rank, key = heapq.heappop(self._heap)
-            waiting = self._waiting.get(key)
-            if waiting is not None and list(waiting[:2]) == rank:
-                del self._waiting[key]
-                return waiting[2]
-        return None
+        if not self._waiting:
+            return None
+        entry = min(self._waiting.values(), key=lambda waiting: waiting[:2])[2]
+        return self.remove(entry.key)
 
     def remove(self, key: Hashable) -> T | None:
         """Take an entry out of turn; ``None`` when it does not wait."""

@@ -71,7 +71,7 @@ def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
 def device_name(root: Path = Path("/")) -> str:
     """The board's name from the device tree, else the processor's from ``/proc/cpuinfo``."""
     try:
-        return (root / "proc/device-tree/model").read_text().rstrip("\0\n")
+        return (root / "proc/device-tree/model").read_text(errors="replace").rstrip("\0\n")
     except OSError:
         pass
     for line in _read(root / "proc/cpuinfo").splitlines():

@@ -11,7 +11,7 @@ import random
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,16 +23,27 @@ from edged.errors import BrokerError
 from edged.settings import MqttSettings
 from edged.transports.decode import Incoming
 
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike  # there for type checkers only
+
 log = logging.getLogger(__name__)
 
 RECEIVE_MAXIMUM = 32
 PACKET_SIZE_FACTOR = 4
 """A broker drops silently what exceeds the Maximum Packet Size, so it is far above our limit."""
 CONNECT_TIMEOUT_S = 10.0
+V5_TIMEOUT_S = 4.0
+"""When another version is still to be tried: some brokers never answer an MQTT 5 greeting."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
 
 _UNSUPPORTED_VERSION = 132  # MQTT 5's reason code; 3.1.1's return code 1 reads the same in paho
+
+
+def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
+    """Switch Nagle's algorithm off: small messages must not wait for each other (40 ms)."""
+    if isinstance(sock, socket.socket):  # paho may wrap it for other transports than TCP
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class ConnectionListener(Protocol):
 
 
 class _VersionRefused(BrokerError):
-    """The broker does not speak the version that was tried."""
+    """The broker refuses the version that was tried, or does not answer in it."""
 
 
 class BrokerConnection:
@@ -114,7 +125,7 @@ class BrokerConnection:
             return
         properties = None
         if self.speaks_v5:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             if message.correlation is not None:
                 properties.CorrelationData = message.correlation
             if message.user_properties:
@@ -144,13 +155,13 @@ class BrokerConnection:
         """Raises ``BrokerError`` with the reason and a remedy."""
         if self._settings.protocol == "auto":
             try:
-                return await self._attempt(MQTTProtocolVersion.MQTTv5)
-            except _VersionRefused:
-                log.info("the broker refuses MQTT 5; trying 3.1.1")
-                return await self._attempt(MQTTProtocolVersion.MQTTv311)
-        return await self._attempt(self._version)
+                return await self._attempt(MQTTProtocolVersion.MQTTv5, V5_TIMEOUT_S)
+            except _VersionRefused as refusal:
+                log.info("%s; trying MQTT 3.1.1", refusal)
+                return await self._attempt(MQTTProtocolVersion.MQTTv311, CONNECT_TIMEOUT_S)
+        return await self._attempt(self._version, CONNECT_TIMEOUT_S)
 
-    async def _attempt(self, version: MQTTProtocolVersion) -> None:
+    async def _attempt(self, version: MQTTProtocolVersion, timeout_s: float) -> None:
         assert self._loop is not None
         if self._client is None or version is not self._version:
             self._version = version
@@ -159,7 +170,7 @@ class BrokerConnection:
         self._ended = self._loop.create_future()
         where = f"{self._settings.host}:{self._settings.port}"
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 # Looking a name up and connecting block.
                 await self._loop.run_in_executor(None, self._open, self._client)
                 await asyncio.wait(
@@ -167,8 +178,8 @@ class BrokerConnection:
                 )
         except TimeoutError:
             self._hang_up()
-            raise BrokerError(
-                f"no answer from {where} within {CONNECT_TIMEOUT_S:g} s; is that the MQTT port?"
+            raise _VersionRefused(
+                f"no answer from {where} within {timeout_s:g} s; is that the MQTT port?"
             ) from None
         except OSError as error:
             raise BrokerError(
@@ -191,7 +202,7 @@ class BrokerConnection:
         settings = self._settings
         kwargs: dict[str, Any] = {}
         if self.speaks_v5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
             properties.MaximumPacketSize = PACKET_SIZE_FACTOR * settings.max_payload_bytes
@@ -291,7 +302,7 @@ class BrokerConnection:
         try:
             incoming = Incoming(
                 topic=message.topic,
-                payload=message.payload,
+                payload=bytes(message.payload),
                 retain=message.retain,
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
@@ -308,33 +319,30 @@ class BrokerConnection:
 
     # paho tells about its socket; some of it in the executor's thread, where it connects.
 
-    def _on_socket_open(self, client: paho.Client, _data: object, sock: socket.socket) -> None:
+    def _on_socket_open(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         assert self._loop is not None
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(client, None, sock)
         self._loop.call_soon_threadsafe(self._loop.add_reader, sock, self._read, client)
 
-    def _on_socket_close(self, _client: paho.Client, _data: object, sock: socket.socket) -> None:
+    def _on_socket_close(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
         assert self._loop is not None
         self._loop.remove_reader(sock)
 
-    def _on_register_write(self, client: paho.Client, _data: object, sock: socket.socket) -> None:
+    def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         assert self._loop is not None
         if threading.get_ident() == self._loop_thread:
             self._loop.add_writer(sock, self._write, client)
         else:
             self._loop.call_soon_threadsafe(self._add_writer_later, client, sock)
 
-    def _add_writer_later(self, client: paho.Client, sock: socket.socket) -> None:
+    def _add_writer_later(self, client: paho.Client, sock: "SocketLike") -> None:
         assert self._loop is not None
         if sock.fileno() >= 0 and client.want_write():
             self._loop.add_writer(sock, self._write, client)
         else:
             client.loop_write()  # paho believes that we watch; this takes that back
 
-    def _on_unregister_write(
-        self, _client: paho.Client, _data: object, sock: socket.socket
-    ) -> None:
+    def _on_unregister_write(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
         assert self._loop is not None
         self._loop.remove_writer(sock)
 

@@ -138,8 +138,12 @@ def parse_json_object(payload: bytes) -> dict[str, Any]:
 
     try:
         value = json.loads(payload.decode("utf-8"), parse_constant=refuse)
+        # JSON can spell half a code point (\\ud800), which nothing after us could encode.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
+    except UnicodeEncodeError:
+        raise InvalidRequest("the payload has half a code point (a lone surrogate)") from None
     except RecursionError:
         raise InvalidRequest("the payload is nested too deeply") from None
     except ValueError as error:
@@ -184,27 +188,30 @@ def _address(
         wanted, prefixes=settings.mqtt.reply_prefixes, root=topics.root, client=client
     ):
         topic, asked = wanted, True
-    elif wanted is not None:
+    elif isinstance(wanted, str):
         failure = failure or ReplyTopicForbidden(
             f"replies may not go to {_short(wanted)!r}; allowed for this client is what lies below "
-            f"{', '.join(settings.mqtt.reply_prefixes)}"
-            if isinstance(wanted, str)
-            else "reply_to: must be a string",
+            f"{', '.join(settings.mqtt.reply_prefixes)}",
             details={"field": "reply_to"},
+        )
+    elif wanted is not None:
+        failure = failure or InvalidRequest(
+            "reply_to: must be a string", details={"field": "reply_to"}
         )
     elif topic is None:
         failure = failure or InvalidRequest(
             "id: cannot be a level of the reply topic; leave out / + and #, or name a reply topic",
             details={"field": "id"},
         )
-    fits = isinstance(correlation_text, str) and len(correlation_text) <= MAX_CORRELATION
+    if not isinstance(correlation_text, str) or len(correlation_text) > MAX_CORRELATION:
+        correlation_text = None
     return (
         Address(
             id=prompt_id,
             topic=topic,
             asked=asked,
             correlation=correlation,
-            correlation_text=correlation_text if fits and is_text(correlation_text) else None,
+            correlation_text=correlation_text,
             plain=plain,
         ),
         failure,
@@ -221,11 +228,6 @@ def _id_of_correlation(correlation: bytes) -> str:
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and is_clean(value)
-
-
-def is_text(value: object) -> bool:
-    """Whether the value is a string that UTF-8 can hold (JSON can spell half a code point)."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _plain_body(payload: bytes) -> _Body:
@@ -248,7 +250,9 @@ def _json_body(fields: dict[str, Any]) -> _Body:
         return _Body.model_validate(fields)
     except ValidationError as error:
         field = error.errors(include_input=False)[0]["loc"][0]
-        raise InvalidRequest(describe_validation(error), details={"field": str(field)}) from None
+        raise InvalidRequest(
+            _short(describe_validation(error), 200), details={"field": str(field)}
+        ) from None
 
 
 def _unknown_field(name: str) -> str:
@@ -314,7 +318,7 @@ def _messages(body: _Body, system_prompt: str | None) -> tuple[ChatMessage, ...]
 def _check_bound(name: str, value: float | None, limit: float) -> None:
     if value is not None and value > limit:
         raise InvalidRequest(
-            f"{name}: {value:g} is above the operator's limit of {limit:g}",
+            f"{name}: {_short(str(value))} is above the operator's limit of {limit:g}",
             details={"field": name, "value": value, "limit": limit},
         )
 

@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any, Protocol
 
-from edged.errors import InvalidRequest, PromptFailure
+from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import Failed, Prompt, Reply, Send
 from edged.settings import Settings
 from edged.transports.connection import BrokerConnection, Publish
@@ -12,7 +12,6 @@ from edged.transports.decode import (
     Address,
     Incoming,
     decode_prompt,
-    is_text,
     parse_json_object,
 )
 from edged.transports.encode import encode_plain, encode_reply, reply_qos, user_properties
@@ -105,13 +104,13 @@ class MqttTransport:
             return
         if address.topic is not None:
             self._send(Reply(address.id, 0, 0, Failed.of(outcome)), address)
-        if not address.asked or outcome.code == "reply_topic_forbidden":
+        if address.topic is None or not address.asked or isinstance(outcome, ReplyTopicForbidden):
             self._reject(incoming, client, outcome.error)
 
     def _take_cancel(self, incoming: Incoming, client: str) -> None:
         try:
             fields = parse_json_object(incoming.payload)
-            if set(fields) != {"id"} or not is_text(fields["id"]):
+            if set(fields) != {"id"} or not isinstance(fields["id"], str):
                 raise InvalidRequest('a cancel is {"id": "…"} and nothing else')
             if not self._taker.cancel(client, fields["id"]):
                 raise InvalidRequest("there is nothing of that id to cancel for this client")

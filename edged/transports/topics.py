@@ -59,8 +59,10 @@ class Topics:
 
     def parse(self, topic: str) -> tuple[Literal["prompt", "cancel"], str | None] | None:
         """What a topic is for, and its client level; ``None`` if it is not ours."""
-        below = topic.removeprefix(f"{self.root}/{self.node}/").split("/")
-        match below:
+        prefix = f"{self.root}/{self.node}/"
+        if not topic.startswith(prefix):
+            return None
+        match topic.removeprefix(prefix).split("/"):
             case ["prompt" | "cancel" as kind]:
                 return kind, None
             case ["prompt" | "cancel" as kind, client]:

@@ -198,7 +198,10 @@ def test_without_a_template_and_without_phi3s_specials_the_model_is_refused() ->
     ],
 )
 def test_a_template_cannot_reach_out_of_its_sandbox(reach: str) -> None:
-    assert not ChatEncoder(engine("{{ " + reach + " }}" + BARS)).uses_file_template
+    got = encoded(SYSTEM, USER, template="{{ " + reach + " }}" + BARS)
+
+    # Either the template is refused, or the reach came to nothing.
+    assert got in (encoded(SYSTEM, USER), encoded(SYSTEM, USER, template=BARS))
 
 
 # Exactly one BOS

@@ -3,7 +3,6 @@
 import ctypes
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -40,6 +39,8 @@ SPECIAL = {
     "<|user|><|user|>": CONTROL,
     "[USER]": USER_DEFINED,
     "[OLD]": UNUSED,
+    "<PRE>": NORMAL,
+    "<|fim_pad|>": USER_DEFINED,
 }
 ID = {text: BYTES + 256 + index for index, text in enumerate([*PIECES, *SPECIAL])}
 
@@ -209,12 +210,24 @@ def test_what_tokens_add_to_an_answer(tiny: SpmTokenizer):
             tiny.token_bytes(id_)
 
 
+def test_how_the_vocabulary_writes_tokens(tiny: SpmTokenizer):
+    assert [tiny.token_text(id_) for id_ in (1, ID["▁hello"], ID["<|end|>"])] == [
+        "<s>",
+        "▁hello",
+        "<|end|>",
+    ]
+    with pytest.raises(IndexError, match="vocabulary of"):
+        tiny.token_text(-1)
+
+
 def test_what_ends_a_generation(tiny: SpmTokenizer, folder: Path):
-    assert tiny.eos_ids == {2, ID["<|end|>"], ID["<|endoftext|>"]}
+    assert tiny.eos_ids == {2, *(ID[text] for text in ("<|end|>", "<|endoftext|>", "<|fim_pad|>"))}
+    assert tiny.eos_id == 2
     path = write_vocabulary(
         folder / "ends.gguf", eos_token_id=ID["<|user|>"], eot_token_id=ID["hello"]
     )
     other = SpmTokenizer.from_header(path)
+    assert other.eos_id == ID["<|user|>"]
     assert other.eos_ids == {*tiny.eos_ids, ID["<|user|>"], ID["hello"]}
 
 
@@ -237,25 +250,31 @@ def test_256_kib_take_seconds(phi3: SpmTokenizer, text: str):
     assert time.perf_counter() - began < 10
 
 
-Encode = Callable[[str, bool], list[int]]
+class LlamaCpp:
+    """The reference, with nothing but the vocabulary loaded."""
 
+    def __init__(self, path: Path) -> None:
+        self.library = pytest.importorskip("llama_cpp")
+        parameters = self.library.llama_model_default_params()
+        parameters.vocab_only = True
+        model = self.library.llama_model_load_from_file(str(path).encode(), parameters)
+        self.vocabulary = self.library.llama_model_get_vocab(model)
 
-def llama_cpp_encode(path: Path) -> Encode:
-    llama_cpp = pytest.importorskip("llama_cpp")
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-    vocabulary = llama_cpp.llama_model_get_vocab(model)
-
-    def encode(text: str, parse_special: bool) -> list[int]:
+    def encode(self, text: str, *, parse_special: bool) -> list[int]:
         raw = text.encode()
         room = (ctypes.c_int32 * (len(raw) + 8))()
-        count = llama_cpp.llama_tokenize(
-            vocabulary, raw, len(raw), room, len(room), False, parse_special
+        count = self.library.llama_tokenize(
+            self.vocabulary, raw, len(raw), room, len(room), False, parse_special
         )
         return list(room[:count])
 
-    return encode
+    def token_bytes(self, token: int) -> bytes:
+        room = ctypes.create_string_buffer(1024)
+        count = self.library.llama_token_to_piece(self.vocabulary, token, room, 1024, 0, False)
+        return room.raw[:count]
+
+    def ends(self, token: int) -> bool:
+        return bool(self.library.llama_vocab_is_eog(self.vocabulary, token))
 
 
 def random_text(dice: random.Random, tokenizer: SpmTokenizer) -> str:
@@ -281,17 +300,30 @@ def random_text(dice: random.Random, tokenizer: SpmTokenizer) -> str:
     return "".join(parts)
 
 
-@pytest.mark.parametrize("which", ["tiny", "phi3", pytest.param("real", marks=real_vocabulary)])
-def test_random_texts_become_llama_cpps_ids(
-    which: str, folder: Path, tiny: SpmTokenizer, phi3: SpmTokenizer
-):
-    path = SHARED if which == "real" else folder / f"{which}.gguf"
-    reference = llama_cpp_encode(path)
-    tokenizer = SpmTokenizer.from_header(path)
+VOCABULARIES = ["tiny", "phi3", pytest.param("real", marks=real_vocabulary)]
+
+
+@pytest.fixture
+def vocabulary(which: str, folder: Path, tiny: SpmTokenizer, phi3: SpmTokenizer) -> Path:
+    return SHARED if which == "real" else folder / f"{which}.gguf"
+
+
+@pytest.mark.parametrize("which", VOCABULARIES)
+def test_random_texts_become_llama_cpps_ids(which: str, vocabulary: Path):
+    reference = LlamaCpp(vocabulary)
+    tokenizer = SpmTokenizer.from_header(vocabulary)
     dice = random.Random(which)
     for _ in range(2000):
         text = random_text(dice, tokenizer)
         for parse_special in (False, True):
-            assert tokenizer.encode(text, parse_special=parse_special) == reference(
-                text, parse_special
-            ), text
+            expected = reference.encode(text, parse_special=parse_special)
+            assert tokenizer.encode(text, parse_special=parse_special) == expected, text
+
+
+@pytest.mark.parametrize("which", VOCABULARIES)
+def test_every_token_is_what_it_is_to_llama_cpp(which: str, vocabulary: Path):
+    reference = LlamaCpp(vocabulary)
+    tokenizer = SpmTokenizer.from_header(vocabulary)
+    for token in range(tokenizer.vocab_size):
+        assert tokenizer.token_bytes(token) == reference.token_bytes(token)
+        assert (token in tokenizer.eos_ids) == reference.ends(token)

@@ -3,11 +3,12 @@
 import contextlib
 import json
 import queue
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -49,6 +50,9 @@ class BusClient:
         )
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.put(1)
+        self._client.on_socket_open = lambda _client, _data, sock: sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
@@ -56,7 +60,7 @@ class BusClient:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def __enter__(self) -> "BusClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

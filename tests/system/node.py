@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import queue
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +23,8 @@ class Broker:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{extra}"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
+            "set_tcp_nodelay true\n" + extra
         )
         self._log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,8 +46,6 @@ class Broker:
 
 
 def wait_until_open(port: int) -> None:
-    import socket
-
     until_s = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -93,11 +94,19 @@ class Node:
         """Until the retained state says so; returns it."""
         with BusClient(self.port) as client:
             client.subscribe(f"edged/v1/{self.name}/state")
-            got = client.wait_for(
-                lambda got: got.json["model_state"] == model_state,
-                what=f"{self.name} {model_state} (log: {self.log})",
-            )
-            return got.json
+            until_s = time.monotonic() + PATIENCE_S
+            while time.monotonic() < until_s and self.process.poll() is None:
+                with contextlib.suppress(queue.Empty):
+                    state = client.next(timeout_s=1.0).json
+                    if state["model_state"] == model_state:
+                        return state
+        raise AssertionError(f"{self.name} is not {model_state}; its log: {self.log}")
+
+    def wait_for_log(self, text: str) -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while text not in self.log:
+            assert time.monotonic() < until_s, self.log
+            time.sleep(0.05)
 
     def worker_pid(self) -> int:
         """The one child that runs the engine."""

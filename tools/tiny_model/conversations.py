@@ -47,7 +47,7 @@ _OPPOSITE = {"turn on": "turn off", "turn off": "turn on", "open": "close", "clo
 
 
 def _command(rng: random.Random) -> Turn:
-    request = pick_request(rng)
+    request = pick_request(rng, invented_rooms=True)
     return _say(decorate(fill(rng.choice(TRAINING), request, rng), rng), request, rng)
 
 

@@ -16,7 +16,7 @@ from tools.tiny_model.lexicon import (
     gerund,
 )
 from tools.tiny_model.off_topic import remark
-from tools.tiny_model.phrases import lines
+from tools.tiny_model.phrases import lines, words
 
 _NAMED_ROOM = (
     ("the {d} in the {r}",) * 9
@@ -33,6 +33,7 @@ _ONLY_IN = {
     "sprinkler": ("garden", "conservatory", "greenhouse", "courtyard"),
 }
 _RARE_ROOM_SHARE = 0.12
+_INVENTED_ROOM_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,15 @@ class Request:
         return f"{opening}, I am {doing}. {extra}".strip()
 
 
-def pick_request(rng: random.Random, *, rare_rooms: bool = True) -> Request:
-    """A sensible thing to ask for."""
+def pick_request(rng: random.Random, *, invented_rooms: bool = False) -> Request:
+    """A sensible thing to ask for; invented rooms (`whale room`) teach copying."""
     device = rng.choice(DEVICES)
     action = rng.choice(device.actions)
+    room = rng.choice(RARE_ROOMS) if rng.random() < _RARE_ROOM_SHARE else rng.choice(ROOMS)
+    if invented_rooms and rng.random() < _INVENTED_ROOM_SHARE:
+        room = f"{rng.choice(words('nouns')).lower()} room"
     if device.name in _ONLY_IN:
         room = rng.choice(_ONLY_IN[device.name])
-    elif rare_rooms and rng.random() < _RARE_ROOM_SHARE:
-        room = rng.choice(RARE_ROOMS)
-    else:
-        room = rng.choice(ROOMS)
     if (device.name, room) == ("door", "garage"):
         # `the garage door` is a device of its own.
         room = "hall"
@@ -112,8 +112,8 @@ def fill(frame: str, request: Request, rng: random.Random) -> str:
         "{it}": it,
     }
     text = frame
-    for slot, words in parts.items():
-        text = text.replace(slot, words)
+    for slot, part in parts.items():
+        text = text.replace(slot, part)
     if device.plural:
         text = text.replace("there is a ", "there are ")
     return text.replace("{v}", value)
@@ -144,8 +144,8 @@ def decorate(text: str, rng: random.Random, *, share: float = 0.45) -> str:
         "{t}": text,
     }
     decorated = rng.choice(lines("decorations"))
-    for slot, words in parts.items():
-        decorated = decorated.replace(slot, words)
+    for slot, part in parts.items():
+        decorated = decorated.replace(slot, part)
     return decorated
 
 

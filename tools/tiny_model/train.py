@@ -19,6 +19,9 @@ from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from tools.tiny_model.model import Model, Shape
 from tools.tiny_model.vocabulary import Encoded, Vocabulary
 
+LOOK_EVERY = 100
+"""Steps between two lines of output and two checkpoints."""
+
 Batch = tuple[Tensor, Tensor]
 """Ids and the weight of predicting each, both [samples, length]."""
 
@@ -114,6 +117,8 @@ def train(
 ) -> float:
     """Train a model and write its checkpoint; returns the seconds that the steps took."""
     torch.manual_seed(recipe.seed)
+    # The moments of tokens that never occur decay into denormal numbers, which are slow.
+    torch.set_flush_denormal(True)
     torch.set_num_threads(recipe.threads)
     console = Console()
     samples = [vocabulary.chat(c["system"], c["turns"]) for c in conversations]
@@ -151,11 +156,14 @@ def train(
             optimise.step()
             shown = loss.item() if step == 0 else 0.98 * shown + 0.02 * loss.item()
             progress.update(task, advance=1, description=f"training, loss {shown:.4f}")
-            if step % 100 == 0 or step == steps - 1:
-                console.print(
-                    f"step {step:5d}  loss {shown:.4f}  {time.monotonic() - began:6.0f} s"
-                )
+            if step % LOOK_EVERY == 0 or step == steps - 1:
+                seconds = time.monotonic() - began
+                console.print(f"step {step:5d}  loss {shown:.4f}  {seconds:6.0f} s")
+                _save(model, seconds, out)
+    return time.monotonic() - began
+
+
+def _save(model: Model, seconds: float, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    seconds = time.monotonic() - began
-    torch.save({"shape": shape.as_dict(), "weights": model.state_dict(), "seconds": seconds}, out)
-    return seconds
+    saved = {"shape": model.shape.as_dict(), "weights": model.state_dict(), "seconds": seconds}
+    torch.save(saved, out)

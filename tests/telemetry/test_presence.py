@@ -1,0 +1,210 @@
+"""What a node says of itself, read from trees of files."""
+
+import json
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import edged
+from edged.engine.frames import Ready
+from edged.telemetry import presence
+from edged.telemetry.presence import (
+    Activity,
+    available_bytes,
+    card,
+    changed,
+    device_name,
+    resident_bytes,
+    state,
+)
+
+READY = Ready("llama_cpp", "phi-3-mini", "Q4_0", 4096, 2, 1.5, 10, 20, 30)
+ACTIVITY = Activity(
+    model_state="serving",
+    reason=None,
+    since_s=1234.56789,
+    queued=3,
+    active=1,
+    tokens_per_s=12.3456,
+    worker_pid=None,
+    faults=("broker: refused",),
+)
+
+
+def write(root: Path, path: str, content: str | bytes) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+# The card
+
+
+def test_the_card_has_the_fields_of_the_wire_protocol() -> None:
+    assert set(card("attic", READY, 12.5)) == {
+        "node",
+        "version",
+        "device",
+        "profile",
+        "engine",
+        "model",
+        "quant",
+        "ctx",
+        "slots",
+        "decode_tokens_per_s",
+        "features",
+        "pools",
+    }
+
+
+def test_the_card_says_what_is_served() -> None:
+    said = card("attic", READY, 12.5)
+
+    assert [said[name] for name in ("node", "version", "engine", "model", "quant", "ctx")] == [
+        "attic",
+        edged.__version__,
+        "llama_cpp",
+        "phi-3-mini",
+        "Q4_0",
+        4096,
+    ]
+
+
+def test_the_card_leaves_open_what_needs_a_model_until_there_is_one() -> None:
+    said = card("attic", None, None)
+
+    assert {said[name] for name in ("engine", "model", "quant", "ctx", "slots")} == {None}
+
+
+def test_the_card_and_the_state_can_be_sent_as_json() -> None:
+    assert json.loads(json.dumps([card("attic", READY, 1.0), state(ACTIVITY)]))
+
+
+# The state
+
+
+def test_the_state_says_what_the_node_is_doing() -> None:
+    said = state(ACTIVITY)
+    del said["memory"]
+
+    assert said == {
+        "level": "nominal",
+        "reason": None,
+        "since": 1234.568,
+        "queued": 3,
+        "active": 1,
+        "tokens_per_s": 12.35,
+        "model_state": "serving",
+        "faults": ["broker: refused"],
+    }
+
+
+def test_the_state_says_how_much_memory_the_worker_holds() -> None:
+    memory = state(replace(ACTIVITY, worker_pid=os.getpid()))["memory"]
+
+    assert 2**20 < memory["worker_bytes"] < 2**40
+
+
+def test_without_a_worker_its_memory_is_unknown() -> None:
+    assert state(ACTIVITY)["memory"]["worker_bytes"] is None
+
+
+def test_the_first_state_has_changed() -> None:
+    assert changed(None, state(ACTIVITY))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(ACTIVITY, queued=4),
+        replace(ACTIVITY, active=2),
+        replace(ACTIVITY, model_state="loading"),
+        replace(ACTIVITY, reason="why"),
+        replace(ACTIVITY, faults=()),
+    ],
+)
+def test_a_state_that_says_something_new_has_changed(other: Activity) -> None:
+    assert changed(state(ACTIVITY), state(other))
+
+
+def test_speed_and_memory_that_move_a_little_are_no_change() -> None:
+    before = state(ACTIVITY)
+    after = state(replace(ACTIVITY, tokens_per_s=1.0)) | {"memory": {"available_bytes": 1}}
+
+    assert not changed(before, after)
+
+
+# The files behind them
+
+
+def test_a_boards_name_comes_from_the_device_tree(tmp_path: Path) -> None:
+    write(tmp_path, "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    write(tmp_path, "proc/cpuinfo", "model name\t: something else\n")
+
+    assert device_name(tmp_path) == "Raspberry Pi 5 Model B Rev 1.0"
+
+
+def test_a_pcs_name_is_its_processors(tmp_path: Path) -> None:
+    write(tmp_path, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Intel(R) N100: yes\n")
+
+    assert device_name(tmp_path) == "Intel(R) N100: yes"
+
+
+@pytest.mark.parametrize("cpuinfo", [None, "", "processor\t: 0\nBogoMIPS\t: 108.00\n"])
+def test_a_machine_without_a_name_says_its_architecture(
+    tmp_path: Path, cpuinfo: str | None
+) -> None:
+    if cpuinfo is not None:
+        write(tmp_path, "proc/cpuinfo", cpuinfo)
+
+    assert device_name(tmp_path) == platform.machine()
+
+
+def test_a_device_tree_whose_name_is_no_utf8_does_no_harm(tmp_path: Path) -> None:
+    write(tmp_path, "proc/device-tree/model", b"Board \xff\0")
+
+    assert device_name(tmp_path)
+
+
+def test_available_memory_is_what_the_kernel_says_in_bytes(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "proc/meminfo",
+        "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    5000 kB\n",
+    )
+
+    assert available_bytes(tmp_path) == 5000 * 1024
+
+
+@pytest.mark.parametrize("meminfo", [None, "MemTotal: 8000 kB\n"])
+def test_available_memory_that_the_kernel_does_not_say_is_unknown(
+    tmp_path: Path, meminfo: str | None
+) -> None:
+    if meminfo is not None:
+        write(tmp_path, "proc/meminfo", meminfo)
+
+    assert available_bytes(tmp_path) is None
+
+
+def test_resident_memory_is_what_the_kernel_says_in_bytes(tmp_path: Path) -> None:
+    write(tmp_path, "proc/42/status", "Name:\tedged\nVmPeak:\t  900 kB\nVmRSS:\t  300 kB\n")
+
+    assert resident_bytes(42, tmp_path) == 300 * 1024
+
+
+def test_resident_memory_of_a_process_that_is_gone_is_unknown(tmp_path: Path) -> None:
+    assert resident_bytes(42, tmp_path) is None
+
+
+def test_resident_memory_of_a_zombie_is_unknown(tmp_path: Path) -> None:
+    write(tmp_path, "proc/42/status", "Name:\tedged\nState:\tZ (zombie)\n")
+
+    assert resident_bytes(42, tmp_path) is None
+
+
+def test_this_machine_has_a_name_and_memory() -> None:
+    assert presence.device_name()
+    assert (presence.available_bytes() or 0) > 2**20
