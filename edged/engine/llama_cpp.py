@@ -74,50 +74,16 @@ class LlamaCppEngine:
                 "slots; set engine.ctx or engine.slots lower"
             )
         self._memory: Any = lib.llama_get_memory(self._context)
-        self._vocab: Any = lib.llama_model_get_vocab(self._model)
-        self._vocab_size = lib.llama_vocab_n_tokens(self._vocab)
+        self._vocabulary = LlamaVocabulary(self._model)
         self._batch: Any = lib.llama_batch_init(self.max_batch_tokens, 0, 1)
         self._row: dict[int, int] = {}
-        self.chat = self._chat_spec(header)
-
-    def _chat_spec(self, header: Header) -> ChatSpec:
-        vocab = self._vocab
-        bos = lib.llama_vocab_bos(vocab)
-        template = header.metadata.get("tokenizer.chat_template")
-        return ChatSpec(
-            template=template if isinstance(template, str) else None,
-            bos_id=bos if bos >= 0 and lib.llama_vocab_get_add_bos(vocab) else None,
-            bos_text=self._text(bos),
-            eos_text=self._text(lib.llama_vocab_eos(vocab)),
-            stop_ids=frozenset(
-                token for token in range(self._vocab_size) if lib.llama_vocab_is_eog(vocab, token)
-            ),
-        )
-
-    def _text(self, token: int) -> str:
-        if token < 0:
-            return ""
-        text: bytes = lib.llama_vocab_get_text(self._vocab, token)
-        return text.decode(errors="replace")
+        self.chat = self._vocabulary.chat_spec(header)
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
-        data = text.encode()
-        room = len(data) + 2  # one id a byte at most, and the space put in front
-        ids = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
-        if count < 0:
-            raise EngineFailed(f"llama.cpp's tokenizer wants {-count} ids for {len(data)} bytes")
-        found: list[int] = ids[:count]
-        return found
+        return self._vocabulary.tokenise(text, parse_special=parse_special)
 
     def token_bytes(self, token: int) -> bytes:
-        room = 64
-        while True:
-            piece = ctypes.create_string_buffer(room)
-            length = lib.llama_token_to_piece(self._vocab, token, piece, room, 0, False)
-            if length >= 0:
-                return piece.raw[:length]
-            room = -length
+        return self._vocabulary.token_bytes(token)
 
     def decode(self, batch: Sequence[BatchChunk]) -> None:
         native = self._batch
@@ -141,7 +107,7 @@ class LlamaCppEngine:
 
     def sample(self, slot: int, picker: Picker) -> int:
         row = lib.llama_get_logits_ith(self._context, self._row[slot])
-        return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocab_size,)))
+        return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocabulary.size,)))
 
     def forget(self, slot: int, position: int) -> None:
         lib.llama_memory_seq_rm(self._memory, slot, position, -1)
@@ -158,6 +124,55 @@ class LlamaCppEngine:
         lib.llama_batch_free(self._batch)
         lib.llama_free(self._context)
         lib.llama_model_free(self._model)
+
+
+class LlamaVocabulary:
+    """The tokenizer of a model that llama.cpp has loaded, if only its vocabulary."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab: Any = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+
+    def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
+        """See ``Engine``."""
+        data = text.encode()
+        room = len(data) + 2  # one id a byte at most, and the space put in front
+        ids = (lib.llama_token * room)()
+        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
+        if count < 0:
+            raise EngineFailed(f"llama.cpp's tokenizer wants {-count} ids for {len(data)} bytes")
+        found: list[int] = ids[:count]
+        return found
+
+    def token_bytes(self, token: int) -> bytes:
+        """See ``Engine``."""
+        room = 64
+        while True:
+            piece = ctypes.create_string_buffer(room)
+            length = lib.llama_token_to_piece(self._vocab, token, piece, room, 0, False)
+            if length >= 0:
+                return piece.raw[:length]
+            room = -length
+
+    def chat_spec(self, header: Header) -> ChatSpec:
+        """What the vocabulary and the file's header say about conversations."""
+        bos = lib.llama_vocab_bos(self._vocab)
+        template = header.metadata.get("tokenizer.chat_template")
+        return ChatSpec(
+            template=template if isinstance(template, str) else None,
+            bos_id=bos if bos >= 0 and lib.llama_vocab_get_add_bos(self._vocab) else None,
+            bos_text=self._text(bos),
+            eos_text=self._text(lib.llama_vocab_eos(self._vocab)),
+            stop_ids=frozenset(
+                token for token in range(self.size) if lib.llama_vocab_is_eog(self._vocab, token)
+            ),
+        )
+
+    def _text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        text: bytes = lib.llama_vocab_get_text(self._vocab, token)
+        return text.decode(errors="replace")
 
 
 def _set(parameters: ctypes.Structure, **fields: object) -> None:
