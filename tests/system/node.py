@@ -93,12 +93,19 @@ class Node:
     def wait_for_state(self, model_state: str) -> dict[str, object]:
         """Until the retained state says so; returns it."""
         with BusClient(self.port) as client:
+            # What is retained of a node of the same name before must not count.
+            client.subscribe(f"edged/v1/{self.name}/status")
             client.subscribe(f"edged/v1/{self.name}/state")
             until_s = time.monotonic() + PATIENCE_S
+            status, state = b"", {}
             while time.monotonic() < until_s and self.process.poll() is None:
                 with contextlib.suppress(queue.Empty):
-                    state = client.next(timeout_s=1.0).json
-                    if state["model_state"] == model_state:
+                    got = client.next(timeout_s=1.0)
+                    if got.topic.endswith("/status"):
+                        status = got.payload
+                    else:
+                        state = got.json
+                    if status == b"online" and state.get("model_state") == model_state:
                         return state
         raise AssertionError(f"{self.name} is not {model_state}; its log: {self.log}")
 

@@ -16,7 +16,7 @@ from tools.tiny_model.lexicon import DEVICES, RARE_ROOMS, ROOMS
 from tools.tiny_model.requests import fill, pick_request
 
 SEED = 20241
-PER_HELD_OUT_FRAME = 4
+PER_HELD_OUT_FRAME = 3
 EVAL = Path(__file__).parent / "eval"
 COMMANDS = EVAL / "commands.json"
 OFF_TOPIC = EVAL / "off_topic.json"

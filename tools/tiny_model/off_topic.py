@@ -23,7 +23,7 @@ def _plural(noun: str) -> str:
     return noun + "s"
 
 
-def _made_up(rng: random.Random) -> str:
+def made_up(rng: random.Random) -> str:
     """A word that could exist, or letters as a cat types them."""
     if rng.random() < 0.4:
         return "".join(rng.choice(ascii_lowercase) for _ in range(rng.randint(2, 9)))
@@ -48,7 +48,7 @@ def _fill(frame: str, rng: random.Random) -> str:
         "w": lambda: rng.choice(words("people")),
         "a": lambda: rng.choice(words("adjectives")),
         "v": lambda: rng.choice(words("verbs")),
-        "n": lambda: _made_up(rng) if rng.random() < 0.06 else rng.choice(words("nouns")),
+        "n": lambda: made_up(rng) if rng.random() < 0.06 else rng.choice(words("nouns")),
         "x": lambda: _number(rng),
         "y": lambda: _number(rng),
         "h": lambda: rng.choice(DEVICES).name,
@@ -64,7 +64,7 @@ def _fill(frame: str, rng: random.Random) -> str:
 def _noise(rng: random.Random) -> str:
     kind = rng.randrange(5)
     if kind == 0:
-        return " ".join(_made_up(rng) for _ in range(rng.randint(1, 6)))
+        return " ".join(made_up(rng) for _ in range(rng.randint(1, 6)))
     if kind == 1:
         pools = (
             words("nouns"),
@@ -81,7 +81,7 @@ def _noise(rng: random.Random) -> str:
             rng.choice("0123456789+-*/=?!.,#$%&()<>@ ") for _ in range(rng.randint(1, 16))
         )
     if kind == 3:
-        return f"{rng.choice(words('names'))} {rng.choice(words('verbs'))} {_made_up(rng)}"
+        return f"{rng.choice(words('names'))} {rng.choice(words('verbs'))} {made_up(rng)}"
     return rng.choice(lines("foreign"))
 
 

@@ -15,7 +15,7 @@ from tools.tiny_model.lexicon import (
     Device,
     gerund,
 )
-from tools.tiny_model.off_topic import remark
+from tools.tiny_model.off_topic import made_up, remark
 from tools.tiny_model.phrases import lines, words
 
 _NAMED_ROOM = (
@@ -33,7 +33,7 @@ _ONLY_IN = {
     "sprinkler": ("garden", "conservatory", "greenhouse", "courtyard"),
 }
 _RARE_ROOM_SHARE = 0.12
-_INVENTED_ROOM_SHARE = 0.08
+_INVENTED_ROOM_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,18 @@ def pick_request(rng: random.Random, *, invented_rooms: bool = False) -> Request
     action = rng.choice(device.actions)
     room = rng.choice(RARE_ROOMS) if rng.random() < _RARE_ROOM_SHARE else rng.choice(ROOMS)
     if invented_rooms and rng.random() < _INVENTED_ROOM_SHARE:
-        room = f"{rng.choice(words('nouns')).lower()} room"
+        room = _invented_room(rng)
     if device.name in _ONLY_IN:
         room = rng.choice(_ONLY_IN[device.name])
     if (device.name, room) == ("door", "garage"):
         # `the garage door` is a device of its own.
         room = "hall"
     return Request(device, room, action, pick_value(device, rng) if action == "set" else "")
+
+
+def _invented_room(rng: random.Random) -> str:
+    name = made_up(rng) if rng.random() < 0.3 else rng.choice(words("nouns"))
+    return name + rng.choice(("", "", " room", " room", " house", " hall", " corner"))
 
 
 def pick_value(device: Device, rng: random.Random) -> str:
