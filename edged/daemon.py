@@ -10,7 +10,7 @@ from typing import Any
 
 import edged
 from edged.engine.frames import Load
-from edged.engine.handle import EngineHandle, usable_cores
+from edged.engine.handle import EngineHandle
 from edged.pipeline import Pipeline
 from edged.settings import Settings
 from edged.telemetry import presence
@@ -88,6 +88,7 @@ class Daemon:
                     active=self._pipeline.active,
                     tokens_per_s=tokens_per_s,
                     worker_pid=self._engine.pid,
+                    ready=self._engine.ready,
                     faults=(f"broker: {problem}",) if problem else (),
                 )
             )
@@ -110,7 +111,7 @@ def _load(settings: Settings) -> Load:
         state_dir=str(settings.state_dir),
         ctx=settings.engine.ctx,
         slots=settings.engine.slots,
-        threads=settings.engine.threads or usable_cores(),
+        threads=settings.engine.threads,
         echo_step_ms=settings.engine.echo_step_ms,
     )
 

@@ -98,7 +98,9 @@ class EngineSettings(_Section):
     """What turns weights into tokens."""
 
     name: str = Field("auto", description="auto, llama_cpp, ctransformers or echo")
-    threads: int | None = Field(None, ge=1, le=1024, description="unset: every core we may use")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="unset: every core, fewer for small models"
+    )
     ctx: int | None = Field(
         None,
         ge=64,

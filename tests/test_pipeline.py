@@ -24,7 +24,7 @@ from edged.messages import (
 )
 from edged.pipeline import Pipeline
 
-READY = Ready("fake", "phi", "Q4_0", 4096, 1, 0.1, None, None, None)
+READY = Ready("fake", "phi", "Q4_0", 4096, 1, 0.1, 0, 0)
 PATIENCE_S = 5.0
 
 

@@ -21,6 +21,7 @@ from edged.engine.protocol import (
     ChatSpec,
     EngineMemory,
     Picker,
+    default_threads,
 )
 from edged.engine.spm import SpmTokenizer
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
@@ -49,15 +50,14 @@ class CtransformersEngine:
         self.quantisation = header.quantisation
         self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
         self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx)
-        self._threads = (load.threads, load.threads)
-        config = Config(
-            context_length=self.ctx, batch_size=self.max_batch_tokens, threads=load.threads
-        )
+        threads = load.threads or default_threads(header)
+        self._threads = (threads, threads)
+        config = Config(context_length=self.ctx, batch_size=self.max_batch_tokens, threads=threads)
         try:
             self._llm: Any = LLM(str(path), "llama", config=config)
         except (RuntimeError, OSError) as error:
             raise ModelFileError(f"{path}: ctransformers cannot load it: {error}") from error
-        self._weights_bytes = sum(tensor.size_bytes for tensor in header.tensors)
+        self._memory = EngineMemory(header.weights_bytes, header.kv_cache_bytes(self.ctx))
         self._vocab_size: int = self._llm.vocab_size
         template = header.metadata.get("tokenizer.chat_template")
         tokenizer = self._tokenizer
@@ -97,7 +97,7 @@ class CtransformersEngine:
         self._threads = (decode, prefill)
 
     def memory(self) -> EngineMemory:
-        return EngineMemory(self._weights_bytes, None, None)
+        return self._memory
 
     def close(self) -> None:
         self._llm = None

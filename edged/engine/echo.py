@@ -95,7 +95,7 @@ class EchoEngine:
         """Nothing here runs in threads."""
 
     def memory(self) -> EngineMemory:
-        return EngineMemory(0, 0, 0)
+        return EngineMemory(weights_bytes=0, kv_cache_bytes=0)
 
     def close(self) -> None:
         self._tokens.clear()

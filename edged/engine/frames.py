@@ -18,14 +18,14 @@ LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class Load:
-    """The first frame: what to serve, and with what."""
+    """The first frame: what to serve, and with what; ``None`` leaves it to the engine."""
 
     engine: str
     model_path: str | None
     state_dir: str
     ctx: int | None
     slots: int
-    threads: int
+    threads: int | None
     echo_step_ms: float
 
 
@@ -56,9 +56,8 @@ class Ready:
     ctx: int
     slots: int
     load_s: float
-    weights_bytes: int | None
-    kv_cache_bytes: int | None
-    compute_bytes: int | None
+    weights_bytes: int
+    kv_cache_bytes: int
 
 
 @dataclass(frozen=True)

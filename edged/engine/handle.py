@@ -7,7 +7,6 @@ worker does.
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import signal
 import socket
@@ -236,8 +235,3 @@ def _describe(status: int) -> str:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
         return f"the worker was ended by {name}"
     return f"the worker ended with exit code {status}"
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))

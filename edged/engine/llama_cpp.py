@@ -20,6 +20,7 @@ from edged.engine.protocol import (
     ChatSpec,
     EngineMemory,
     Picker,
+    default_threads,
 )
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
 from edged.models.gguf import Header
@@ -40,6 +41,7 @@ class LlamaCppEngine:
         if header.architecture not in ARCHITECTURES:
             raise EngineUnavailable(f"llama_cpp does not serve {header.architecture} models here")
         self._log = _quiet_log()
+        threads = load.threads or default_threads(header)
         self.model_name = header.name
         self.quantisation = header.quantisation
         self.slots = load.slots
@@ -61,8 +63,8 @@ class LlamaCppEngine:
             n_ubatch=self.max_batch_tokens,
             n_seq_max=self.slots,
             n_outputs_max=max(self.slots, 8),
-            n_threads=load.threads,
-            n_threads_batch=load.threads,
+            n_threads=threads,
+            n_threads_batch=threads,
             no_perf=True,
             kv_unified=False,
         )
@@ -73,6 +75,9 @@ class LlamaCppEngine:
                 f"{path}: llama.cpp cannot make a context of {self.ctx} tokens for {self.slots} "
                 "slots; set engine.ctx or engine.slots lower"
             )
+        self._size = EngineMemory(
+            header.weights_bytes, header.kv_cache_bytes(self.ctx * self.slots)
+        )
         self._memory: Any = lib.llama_get_memory(self._context)
         self._vocabulary = LlamaVocabulary(self._model)
         self._batch: Any = lib.llama_batch_init(self.max_batch_tokens, 0, 1)
@@ -116,9 +121,7 @@ class LlamaCppEngine:
         lib.llama_set_n_threads(self._context, decode, prefill)
 
     def memory(self) -> EngineMemory:
-        return EngineMemory(
-            weights_bytes=lib.llama_model_size(self._model), kv_cache_bytes=None, compute_bytes=None
-        )
+        return self._size
 
     def close(self) -> None:
         lib.llama_batch_free(self._batch)

@@ -5,6 +5,7 @@ loop owns all bookkeeping; an engine only does what it is told, in this order: `
 a batch, then ``sample`` each slot whose chunk asked for it.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,9 +13,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edged.models.gguf import Header
+
 DEFAULT_CTX = 4096
 """Tokens a slot holds when neither the operator nor a shorter model says otherwise."""
 MAX_BATCH_TOKENS = 512
+THREAD_WORTH_BYTES = 32 * 2**20
 
 Logits = npt.NDArray[np.float32]
 
@@ -40,11 +44,10 @@ class BatchChunk:
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """What the engine says it allocated, in bytes; ``None`` where it cannot tell."""
+    """The two large parts of what an engine holds, in bytes, without a repacked copy."""
 
-    weights_bytes: int | None
-    kv_cache_bytes: int | None
-    compute_bytes: int | None
+    weights_bytes: int
+    kv_cache_bytes: int
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,12 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give everything back; the engine is not used again."""
         ...
+
+
+def default_threads(header: Header) -> int:
+    """Threads for a model when the operator names none: every core, but fewer for small ones.
+
+    Threads meet after each of a step's many small products; below ``THREAD_WORTH_BYTES`` of
+    weights each, they wait longer for one another than they compute.
+    """
+    return min(len(os.sched_getaffinity(0)), 1 + header.weights_bytes // THREAD_WORTH_BYTES)

@@ -94,7 +94,6 @@ def main() -> None:
     except EdgedError as error:
         channel.send(LoadFailed(str(error)))
         return
-    engine.set_threads(decode=load.threads, prefill=load.threads)
     memory = engine.memory()
     channel.send(
         Ready(
@@ -106,7 +105,6 @@ def main() -> None:
             load_s=time.monotonic() - began_s,
             weights_bytes=memory.weights_bytes,
             kv_cache_bytes=memory.kv_cache_bytes,
-            compute_bytes=memory.compute_bytes,
         )
     )
     while True:

@@ -23,6 +23,7 @@ class Activity:
     active: int
     tokens_per_s: float
     worker_pid: int | None
+    ready: Ready | None
     faults: tuple[str, ...]
 
 
@@ -46,6 +47,7 @@ def card(node: str, ready: Ready | None, decode_tokens_per_s: float | None) -> d
 
 def state(activity: Activity) -> dict[str, Any]:
     """The state; temperatures join it with the sensors."""
+    ready = activity.ready
     return {
         "level": "nominal",
         "reason": activity.reason,
@@ -53,6 +55,8 @@ def state(activity: Activity) -> dict[str, Any]:
         "memory": {
             "available_bytes": available_bytes(),
             "worker_bytes": resident_bytes(activity.worker_pid),
+            "weights_bytes": ready.weights_bytes if ready else None,
+            "kv_cache_bytes": ready.kv_cache_bytes if ready else None,
         },
         "queued": activity.queued,
         "active": activity.active,

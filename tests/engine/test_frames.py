@@ -38,7 +38,7 @@ FRAMES: list[Frame] = [
     Load("echo", "/models/phi.gguf", "state", 4096, 1, 1, 2.5),
     Submit(1, (ChatMessage("system", "s"), ChatMessage("user", "“ü”\0\n")), SAMPLING),
     Cancel(1, "deadline"),
-    Ready("echo", "phi", "Q4_0", 4096, 2, 0.5, 1, 2, None),
+    Ready("echo", "phi", "Q4_0", 4096, 2, 0.5, 1, 2),
     LoadFailed("no such file"),
     Piece(1, "😀", 4, 12.5),
     Finished(1, "rest", "length", 3, 0, 5, 0.1, 0.2),

@@ -21,7 +21,7 @@ from edged.telemetry.presence import (
     state,
 )
 
-READY = Ready("llama_cpp", "phi-3-mini", "Q4_0", 4096, 2, 1.5, 10, 20, 30)
+READY = Ready("llama_cpp", "phi-3-mini", "Q4_0", 4096, 2, 1.5, 10, 20)
 ACTIVITY = Activity(
     model_state="serving",
     reason=None,
@@ -30,6 +30,7 @@ ACTIVITY = Activity(
     active=1,
     tokens_per_s=12.3456,
     worker_pid=None,
+    ready=READY,
     faults=("broker: refused",),
 )
 
