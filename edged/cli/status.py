@@ -12,8 +12,6 @@ from edged.cli.bus import Bus, Node
 from edged.errors import EdgedError
 from edged.settings import load_settings
 
-_GIB = 2**30
-
 
 @click.command(name="status")
 @click.option("--node", help="Only this node.")
@@ -46,27 +44,28 @@ def table(nodes: list[Node]) -> Table:
 
 
 def _facts(node: Node) -> dict[str, str]:
-    card, state = node.card, node.state
+    """What it is, and how it is doing; of a node that is away, only what it is."""
+    card, state = node.card, node.state if node.is_online else {}
     memory = state.get("memory", {})
     return {
         "status": node.status or "unknown",
         "device": _text(card.get("device")),
         "model": f"{_text(card.get('model'))} ({_text(card.get('quant'))})",
         "engine": _text(card.get("engine")),
+        "context": f"{_text(card.get('ctx'))} tokens, slots: {_text(card.get('slots'))}",
+        "speed": f"{_text(card.get('decode_tokens_per_s'))} tokens/s",
+        "version": _text(card.get("version")),
         "model state": _text(state.get("model_state")),
         "level": _level(state),
-        "context": f"{_text(card.get('ctx'))} tokens x {_text(card.get('slots'))} slots",
-        "decode speed": f"{_text(card.get('decode_tokens_per_s'))} tokens/s",
         "now": (
             f"{_text(state.get('active'))} answered, {_text(state.get('queued'))} waiting, "
             f"{_text(state.get('tokens_per_s'))} tokens/s"
         ),
         "memory": (
-            f"{_gib(memory.get('worker_bytes'))} model, "
-            f"{_gib(memory.get('available_bytes'))} available"
+            f"{_size(memory.get('worker_bytes'))} worker, "
+            f"{_size(memory.get('available_bytes'))} available"
         ),
-        "faults": ", ".join(state.get("faults", [])) or "none",
-        "version": _text(card.get("version")),
+        "faults": ", ".join(state.get("faults", [])) or ("none" if state else "-"),
     }
 
 
@@ -89,5 +88,7 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _gib(value: object) -> str:
-    return f"{value / _GIB:.2f} GiB" if isinstance(value, int | float) else "-"
+def _size(value: object) -> str:
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

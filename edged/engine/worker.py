@@ -69,7 +69,9 @@ class Channel:
 
 def main() -> None:
     """Serve one daemon until it closes the socket."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's; it closes the socket
+    # Ctrl-C and systemd reach the whole group; the daemon decides, and closes the socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _present_ourselves()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     commands: queue.SimpleQueue[Down] = queue.SimpleQueue()

@@ -100,6 +100,13 @@ def test_status_shows_card_and_state(broker: Broker, echo: Node) -> None:
     assert nodes[0]["card"]["model"] == "echo"
 
 
+def test_status_does_not_show_the_past_of_a_node_that_is_away(alone: Node) -> None:
+    alone.stop()
+    run = edged("status", port=alone.port)
+    assert "offline" in run.stdout
+    assert "serving" not in run.stdout
+
+
 def test_without_a_broker_there_is_one_line_and_an_exit_code() -> None:
     run = edged("ask", "hi", port=free_port())
     assert run.returncode == 5
