@@ -1,8 +1,11 @@
 # Everything happens in .venv/ here; tools/setup brings what is missing.
-export PROMPT ?= What can you do?
+PROMPT = What can you do?
 
 .PHONY: demo test check clean
 
+# The prompt reaches the program as it was typed: make would expand its dollars. (Not ?= above:
+# zsh and others have a PROMPT in the environment that means something else.)
+demo: export override PROMPT := $(value PROMPT)
 demo:
 	@tools/setup demo
 	@.venv/bin/edged demo --prompt "$$PROMPT" --next-command "make demo PROMPT="

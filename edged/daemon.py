@@ -40,28 +40,26 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        work: dict[str, Coroutine[Any, Any, None]] = {
+        work: dict[str, Coroutine[Any, Any, object]] = {
             "engine": self._engine.run(self._pipeline),
             "transport": self._transport.run(),
             "signs-of-life": self._pipeline.give_signs_of_life(),
             "presence": self._publish_presence(),
-            "stop": self._wait_for_stop(),
+            "stop": self._stop.wait(),
         }
         tasks = [asyncio.create_task(run, name=name) for name, run in work.items()]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # Also when a defect ends us: our disconnecting in good order silences the will.
+            log.info("stopping")
+            self._pipeline.drain()
+            await self._transport.say_goodbye()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in ended:
             task.result()
-
-    async def _wait_for_stop(self) -> None:
-        await self._stop.wait()
-        log.info("stopping")
-        self._pipeline.drain()
-        await self._transport.say_goodbye()
 
     async def _publish_presence(self) -> None:
         """The card when it changes; the state when it changes, and every ten seconds."""

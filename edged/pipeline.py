@@ -149,6 +149,8 @@ class Pipeline:
         while True:
             await asyncio.sleep(every_s / 15)
             for job in list(self._jobs.values()):
+                if not job.prompt.stream:
+                    continue  # wants only the acceptance and the end
                 if loop.time() - job.stream.last_sent_s >= every_s:
                     job.stream.wait(Waiting("nominal", self._why_waiting(job), self._job_s))
 

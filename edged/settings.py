@@ -65,7 +65,7 @@ class _Section(BaseModel):
 class MqttSettings(_Section):
     """How to reach the broker, and what may be said there."""
 
-    host: str = "localhost"
+    host: str = Field("localhost", min_length=1)
     port: int = Field(1883, ge=1, le=65535)
     topic_root: TopicRoot = "edged/v1"
     username: str | None = None

@@ -12,7 +12,7 @@ import click
 from edged.cli.bus import Bus, Node, choose_node
 from edged.errors import EdgedError
 from edged.settings import load_settings
-from edged.transports.topics import ANONYMOUS, Topics
+from edged.transports.topics import ANONYMOUS, Topics, is_name
 
 SILENCE_S = 45.0
 """A node gives a sign of life every 15 s; three missed ones are an answer, too."""
@@ -42,6 +42,8 @@ def command(  # noqa: PLR0917 (click passes all but the first by name)
     """Ask a node, and print its answer as it comes. Ctrl-C cancels."""
     settings = load_settings(config)
     client = client or settings.mqtt.username or ANONYMOUS
+    if not is_name(client):
+        raise EdgedError(f"{client!r} cannot be a level of a topic; name another with --client")
     body: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if system is None:
         body["prompt"] = prompt

@@ -108,6 +108,11 @@ class Bus:
         assert self._client is not None
         self._client.subscribe(topic, 1)
 
+    def unsubscribe(self, topics: list[str]) -> None:
+        """Listen no more."""
+        assert self._client is not None
+        self._client.unsubscribe(topics)
+
     def publish(self, topic: str, body: dict[str, Any]) -> None:
         """Publish JSON with QoS 1."""
         assert self._client is not None
@@ -132,6 +137,8 @@ class Bus:
             with contextlib.suppress(queue.Empty):
                 message = self._inbox.get(timeout=left_s)
                 _take(nodes, root, message)
+        # Else every node's state would count as a sign of life of the one that is asked.
+        self.unsubscribe([f"{root}/+/{topic}" for topic in ("status", "card", "state")])
         return dict(sorted(nodes.items()))
 
 

@@ -78,7 +78,11 @@ def command(prompt: str, next_command: str | None) -> None:
 
 @contextlib.contextmanager
 def _daemon(folder: Path, mqtt: MqttSettings) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = os.environ | {
+    # Nothing of how a real node on this machine reaches its broker, the password least of all.
+    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("EDGED_MQTT__")}
+    inherited.pop("CREDENTIALS_DIRECTORY", None)
+    environment = inherited | {
+        "EDGED_CONFIG": os.devnull,
         "EDGED_NODE": NODE,
         "EDGED_STATE_DIR": str(folder / "state"),
         "EDGED_MQTT__HOST": mqtt.host,

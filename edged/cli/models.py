@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edged.engine.registry import BUNDLED_MODEL
 from edged.errors import ModelFileError
+from edged.models.convert import convert_phi3_to_llama
 from edged.models.gguf import Header, check_model, read_header
 from edged.settings import load_settings
 
@@ -36,13 +38,13 @@ def list_(config: Path | None, folders: tuple[Path, ...]) -> None:
             header = read_header(file)
             check_model(header)
         except ModelFileError as error:
-            table.add_row(mark, "[red]unusable[/]", "", "", "", str(error), style="dim")
+            table.add_row(mark, Text("unusable", style="red"), "", "", "", str(error), style="dim")
             continue
         size = f"{header.file_bytes / _MIB:.1f}"
         table.add_row(
             *(mark, header.name, header.quantisation, size, str(header.context_length), str(file))
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @command.command()
@@ -54,7 +56,7 @@ def show(config: Path | None, file: Path | None) -> None:
     table = Table(show_header=False)
     for name, value in facts(header).items():
         table.add_row(name, value)
-    Console().print(table)
+    Console(markup=False).print(table)
     check_model(header)
 
 
@@ -90,9 +92,6 @@ def facts(header: Header) -> dict[str, str]:
 @click.argument("target", type=click.Path(path_type=Path))
 def convert(source: Path, target: Path) -> None:
     """Rewrite SOURCE (phi3 layout) without loss as TARGET (llama layout, for ctransformers)."""
-    # numpy is for this one command only, not for every start of the program.
-    from edged.models.convert import convert_phi3_to_llama  # noqa: PLC0415
-
     with Console(stderr=True).status(f"converting {source} …"):
         convert_phi3_to_llama(source, target)
     click.echo(f"wrote {target} ({target.stat().st_size:,} bytes)")

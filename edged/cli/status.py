@@ -28,7 +28,7 @@ def command(config: Path | None, node: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([vars(found) for found in nodes], ensure_ascii=False, indent=2))
         return
-    Console().print(table(nodes))
+    Console(markup=False).print(table(nodes))  # what nodes say is no markup
 
 
 def table(nodes: list[Node]) -> Table:
@@ -46,7 +46,9 @@ def table(nodes: list[Node]) -> Table:
 def _facts(node: Node) -> dict[str, str]:
     """What it is, and how it is doing; of a node that is away, only what it is."""
     card, state = node.card, node.state if node.is_online else {}
-    memory = state.get("memory", {})
+    memory, faults = state.get("memory"), state.get("faults")
+    memory = memory if isinstance(memory, dict) else {}
+    faults = faults if isinstance(faults, list) else []
     return {
         "status": node.status or "unknown",
         "device": _text(card.get("device")),
@@ -65,7 +67,7 @@ def _facts(node: Node) -> dict[str, str]:
             f"{_size(memory.get('worker_bytes'))} worker, "
             f"{_size(memory.get('available_bytes'))} available"
         ),
-        "faults": ", ".join(state.get("faults", [])) or ("none" if state else "-"),
+        "faults": ", ".join(map(str, faults)) or ("none" if state else "-"),
     }
 
 

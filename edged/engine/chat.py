@@ -5,8 +5,11 @@ own. What a requester wrote is never parsed for special tokens: the template is 
 around place holders, and only the text between them may hold ``<|user|>`` and its like.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -19,6 +22,8 @@ from edged.messages import ChatMessage
 
 # Private-use characters, so that no template can contain them by accident.
 _HOLDER = re.compile("\ue0f0(\\d+)\ue0f1")
+_SPECIAL_LIKE = re.compile(r"<\|[A-Za-z0-9_]{1,32}\|>")
+RENDER_S = 2.0
 _PHI3_SPECIALS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
 # What llama.cpp skips after such a token: the C locale's white space, no more.
@@ -53,6 +58,7 @@ class ChatEncoder:
             if len(engine.tokenise(special, parse_special=True)) != 1
         ]
         self._knows_phi3 = not missing
+        self._posing = _posing_texts(engine)
         # Phi-3's special tokens are registered so that white space after them vanishes.
         self._specials_swallow_space = engine.tokenise(
             "<|user|>\n\na", parse_special=True
@@ -79,11 +85,21 @@ class ChatEncoder:
         chat = self._engine.chat
         ids = [] if chat.bos_id is None else [chat.bos_id]
         for segment in self._segments(messages):
-            text = segment.text
-            if not segment.trusted and self._specials_swallow_space:
-                text = text.lstrip(_SWALLOWED)
-            if text:
-                ids += self._engine.tokenise(text, parse_special=segment.trusted)
+            if segment.trusted:
+                ids += self._engine.tokenise(segment.text, parse_special=True)
+            else:
+                ids += self._encode_content(segment.text)
+        return ids
+
+    def _encode_content(self, text: str) -> list[int]:
+        if self._specials_swallow_space:
+            text = text.lstrip(_SWALLOWED)
+        ids: list[int] = []
+        for part in self._posing.split(text) if self._posing else [text]:
+            # One that poses is cut, so that its halves are only text.
+            halves = [part[:1], part[1:]] if self._posing and self._posing.match(part) else [part]
+            for half in filter(None, halves):
+                ids += self._engine.tokenise(half, parse_special=False)
         return ids
 
     def _segments(self, messages: Sequence[ChatMessage]) -> list[Segment]:
@@ -113,6 +129,22 @@ def render_phi3(messages: Sequence[ChatMessage]) -> list[Segment]:
     return [*segments, Segment("<|assistant|>\n", trusted=True)]
 
 
+def _posing_texts(engine: Engine) -> re.Pattern[str] | None:
+    """Special tokens that a requester could write, since the vocabulary has them as user-defined.
+
+    Older conversions of Phi-3 do that. Tokenizers find user-defined tokens in any text.
+    """
+    in_template = _SPECIAL_LIKE.findall(engine.chat.template or "")
+    posing = [
+        special
+        for special in dict.fromkeys((*_PHI3_SPECIALS, *in_template))
+        if set(engine.tokenise(special, parse_special=True))
+        <= set(engine.tokenise(special, parse_special=False))
+        and len(engine.tokenise(special, parse_special=True)) == 1
+    ]
+    return re.compile(f"({'|'.join(map(re.escape, posing))})") if posing else None
+
+
 def _usable_template(chat: ChatSpec) -> Template | None:
     """The file's template if it renders a conversation without losing a message."""
     if chat.template is None:
@@ -127,16 +159,8 @@ def _usable_template(chat: ChatSpec) -> Template | None:
 
 
 def _render(template: Template, chat: ChatSpec, messages: Sequence[ChatMessage]) -> list[Segment]:
-    text = template.render(
-        messages=[
-            {"role": message.role, "content": f"\ue0f0{index}\ue0f1"}
-            for index, message in enumerate(messages)
-        ],
-        add_generation_prompt=True,
-        bos_token=chat.bos_text,
-        eos_token=chat.eos_text,
-        raise_exception=_refuse,
-    )
+    with _time_limit(RENDER_S):
+        text = _render_text(template, chat, messages)
     # BOS is added once, as an id; a template that writes it too would double it.
     if chat.bos_id is not None and chat.bos_text and chat.bos_text in text:
         text = text.replace(chat.bos_text, "").lstrip()
@@ -148,6 +172,38 @@ def _render(template: Template, chat: ChatSpec, messages: Sequence[ChatMessage])
         segments.append(Segment(messages[int(index)].content, trusted=False))
         segments.append(Segment(after, trusted=True))
     return segments
+
+
+def _render_text(template: Template, chat: ChatSpec, messages: Sequence[ChatMessage]) -> str:
+    return template.render(
+        messages=[
+            {"role": message.role, "content": f"\ue0f0{index}\ue0f1"}
+            for index, message in enumerate(messages)
+        ],
+        add_generation_prompt=True,
+        bos_token=chat.bos_text,
+        eos_token=chat.eos_text,
+        raise_exception=_refuse,
+    )
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """End what runs too long; a template may loop for ever. Works in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: object) -> NoReturn:
+        raise TemplateError(f"it takes longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -4,6 +4,7 @@ For tests, ours and those of people who build on edged: deterministic, instant (
 slow as ``echo_step_ms`` says), with one token a byte so that code points arrive in parts.
 """
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from edged.engine.protocol import (
 _BYTES = 256
 _SPECIALS = ("<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 _IDS = {text: _BYTES + index for index, text in enumerate(_SPECIALS)}
+_SPECIAL = re.compile(f"((?:{'|'.join(map(re.escape, _SPECIALS))})\\s*)")  # as Phi-3's do
 _VOCABULARY = _BYTES + len(_SPECIALS)
 
 
@@ -48,15 +50,11 @@ class EchoEngine:
         self._tokens: list[list[int]] = [[] for _ in range(load.slots)]
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
+        if not parse_special:
+            return list(text.encode())
         ids: list[int] = []
-        while text:
-            special = next((s for s in _SPECIALS if parse_special and text.startswith(s)), None)
-            if special is not None:
-                ids.append(_IDS[special])
-                text = text[len(special) :].lstrip()  # as Phi-3's do
-            else:
-                ids += text[0].encode()
-                text = text[1:]
+        for part in _SPECIAL.split(text):
+            ids += [_IDS[part.rstrip()]] if _SPECIAL.fullmatch(part) else part.encode()
         return ids
 
     def token_bytes(self, token: int) -> bytes:

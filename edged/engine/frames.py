@@ -93,7 +93,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Refused:
-    """A job that was not started; ``code`` is one of ``edged.errors``."""
+    """A job that cannot be answered, or no further; ``code`` is one of ``edged.errors``."""
 
     job: int
     code: str

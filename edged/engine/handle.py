@@ -123,16 +123,20 @@ class EngineHandle:
         """One worker from start to end: why it ended, and whether it refused the model."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "edged.engine.worker",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "edged.engine.worker",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                )
+            except OSError as error:  # most likely no memory, of which there may be more soon
+                ours.close()
+                return f"the worker cannot be started: {error.strerror or error}", False
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
         self.pid = process.pid
@@ -145,6 +149,8 @@ class EngineHandle:
         try:
             self._send(self._load)
             await self._read(reader, life)
+            # Nothing more is handed to it: who waits is answered by its successor.
+            self._writer = self.ready = None
             status = await process.wait()
             await listening
         finally:
@@ -157,8 +163,10 @@ class EngineHandle:
             listening.cancel()
         if life.load_error is not None:
             return life.load_error, True
-        words = f"; its last words: {' | '.join(last_words)}" if last_words else ""
-        return f"{life.kill_reason or _describe(status)}{words}", False
+        if last_words:
+            # For the log alone: it may name paths, and reasons are published.
+            log.error("the worker's last words: %s", " | ".join(last_words))
+        return life.kill_reason or _describe(status), False
 
     async def _read(self, reader: asyncio.StreamReader, life: _Life) -> None:
         assert self._listener is not None

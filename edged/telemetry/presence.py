@@ -1,5 +1,6 @@
 """What a node says of itself: the retained card (what it is) and state (how it is doing)."""
 
+import functools
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     return before is None or any(before[key] != after[key] for key in after if key not in moving)
 
 
+@functools.cache
 def device_name(root: Path = Path("/")) -> str:
     """The board's name from the device tree, else the processor's from ``/proc/cpuinfo``."""
     try:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import paho.mqtt.client as paho
+from paho.mqtt import properties as paho_properties
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -36,8 +38,25 @@ V5_TIMEOUT_S = 4.0
 """When another version is still to be tried: some brokers never answer an MQTT 5 greeting."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
+PROVEN_S = 60.0
+"""A shorter connection does not start the back-off anew: the broker may throw us out."""
 
 _UNSUPPORTED_VERSION = 132  # MQTT 5's reason code; 3.1.1's return code 1 reads the same in paho
+
+
+def _read_utf(buffer: bytes, room: int) -> tuple[str, int]:
+    """Read a string as paho does, without its refusal of U+FEFF.
+
+    MQTT allows that character, so brokers hand it on; a message that cannot be read is never
+    acknowledged, and would come back, and end the connection, as long as the session lives.
+    """
+    end = 2 + int.from_bytes(buffer[:2], "big")
+    if room < 2 or end > room:
+        raise MalformedPacket("a string is longer than its packet")
+    return buffer[2:end].decode("utf-8"), end
+
+
+paho_properties.readUTF = _read_utf
 
 
 def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
@@ -66,7 +85,11 @@ class ConnectionListener(Protocol):
 
 
 class _VersionRefused(BrokerError):
-    """The broker refuses the version that was tried, or does not answer in it."""
+    """The broker says that it does not speak the version that was tried."""
+
+
+class _NoAnswer(BrokerError):
+    """Something listens, but does not answer in the version that was tried."""
 
 
 class BrokerConnection:
@@ -106,17 +129,21 @@ class BrokerConnection:
         backoff_s = BACKOFF_FIRST_S
         try:
             while True:
+                connected_s: float | None = None
                 try:
                     await self._connect()
-                    backoff_s = BACKOFF_FIRST_S
+                    connected_s = self._loop.time()
                     await self._stay()
                 except BrokerError as error:
+                    if connected_s is not None and self._loop.time() - connected_s > PROVEN_S:
+                        backoff_s = BACKOFF_FIRST_S
                     pause_s = backoff_s * random.uniform(0.5, 1.5)
                     self._report(str(error), pause_s)
                     await asyncio.sleep(pause_s)
                     backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
         finally:
-            self._hang_up()
+            if self._client is not None:
+                _hang_up(self._client)
 
     def publish(self, message: Publish) -> None:
         """Send, or keep for the next connection what has QoS 1; never blocks, never raises."""
@@ -154,54 +181,60 @@ class BrokerConnection:
     async def _connect(self) -> None:
         """Raises ``BrokerError`` with the reason and a remedy."""
         if self._settings.protocol == "auto":
+            # What worked comes first: its client keeps what the broker has not acknowledged.
+            other = MQTTProtocolVersion.MQTTv311 if self.speaks_v5 else MQTTProtocolVersion.MQTTv5
             try:
-                return await self._attempt(MQTTProtocolVersion.MQTTv5, V5_TIMEOUT_S)
-            except _VersionRefused as refusal:
-                log.info("%s; trying MQTT 3.1.1", refusal)
-                return await self._attempt(MQTTProtocolVersion.MQTTv311, CONNECT_TIMEOUT_S)
+                return await self._attempt(self._version, V5_TIMEOUT_S)
+            except (_VersionRefused, _NoAnswer) as refusal:
+                if self._client is not None and isinstance(refusal, _NoAnswer):
+                    raise  # it has spoken this version before, and is only starting or stopping
+                log.info("%s; trying MQTT %s", refusal, _spelled(other))
+                return await self._attempt(other, CONNECT_TIMEOUT_S)
         return await self._attempt(self._version, CONNECT_TIMEOUT_S)
 
     async def _attempt(self, version: MQTTProtocolVersion, timeout_s: float) -> None:
         assert self._loop is not None
-        if self._client is None or version is not self._version:
-            self._version = version
-            self._client = self._make_client()
+        client = self._client
+        if client is None or version is not self._version:
+            client = self._make_client(version)
         self._connack = self._loop.create_future()
         self._ended = self._loop.create_future()
         where = f"{self._settings.host}:{self._settings.port}"
         try:
+            # Looking a name up and connecting block. Waited for without a limit of ours: a thread
+            # left behind would connect later, in between the attempts that follow.
+            await self._loop.run_in_executor(None, self._open, client)
+        except (OSError, ValueError) as error:  # ValueError: what cannot be a host's name
+            reason = getattr(error, "strerror", None) or error
+            raise BrokerError(
+                f"no broker at {where} ({reason}); start one, or set mqtt.host and mqtt.port"
+            ) from None
+        try:
             async with asyncio.timeout(timeout_s):
-                # Looking a name up and connecting block.
-                await self._loop.run_in_executor(None, self._open, self._client)
                 await asyncio.wait(
                     (self._connack, self._ended), return_when=asyncio.FIRST_COMPLETED
                 )
         except TimeoutError:
-            self._hang_up()
-            raise _VersionRefused(
+            _hang_up(client)
+            raise _NoAnswer(
                 f"no answer from {where} within {timeout_s:g} s; is that the MQTT port?"
-            ) from None
-        except OSError as error:
-            raise BrokerError(
-                f"no broker at {where} ({error.strerror or error}); start one, or set mqtt.host "
-                "and mqtt.port"
             ) from None
         if not self._connack.done():
             # A broker that knows only 3.1.1 may close instead of saying so.
-            raise _VersionRefused(f"{where} closed the connection during the handshake")
-        reason = self._connack.result()
-        if reason.value == _UNSUPPORTED_VERSION:
-            raise _VersionRefused(f"{where} refuses MQTT {self._settings.protocol}")
-        if reason.is_failure:
+            raise _NoAnswer(f"{where} closed the connection during the handshake")
+        answer = self._connack.result()
+        if answer.value == _UNSUPPORTED_VERSION:
+            raise _VersionRefused(f"{where} refuses MQTT {_spelled(version)}")
+        if answer.is_failure:
             raise BrokerError(
-                f"{where} refused the connection: {reason}; check mqtt.username and the password"
+                f"{where} refused the connection: {answer}; check mqtt.username and the password"
             )
 
     def _open(self, client: paho.Client) -> None:
         """In a thread of the executor."""
         settings = self._settings
         kwargs: dict[str, Any] = {}
-        if self.speaks_v5:
+        if client.protocol is MQTTProtocolVersion.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
@@ -218,7 +251,7 @@ class BrokerConnection:
         self.problem = None
         log.info(
             "connected to %s:%d with MQTT %s",
-            *(self._settings.host, self._settings.port, "5" if self.speaks_v5 else "3.1.1"),
+            *(self._settings.host, self._settings.port, _spelled(self._version)),
         )
         self._listener.connected()
         try:
@@ -229,14 +262,14 @@ class BrokerConnection:
             self.is_connected = False
         raise BrokerError(f"the connection ended: {self._ended.result()}")
 
-    def _make_client(self) -> paho.Client:
-        self._unacknowledged.clear()
-        self._all_acknowledged.set()
-        kwargs: dict[str, Any] = {} if self.speaks_v5 else {"clean_session": False}
+    def _make_client(self, version: MQTTProtocolVersion) -> paho.Client:
+        kwargs: dict[str, Any] = {}
+        if version is not MQTTProtocolVersion.MQTTv5:
+            kwargs = {"clean_session": False}
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
-            protocol=self._version,
+            protocol=version,
             reconnect_on_failure=False,
             **kwargs,
         )
@@ -251,6 +284,7 @@ class BrokerConnection:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
@@ -259,12 +293,17 @@ class BrokerConnection:
 
     def _on_connect(
         self,
-        _client: paho.Client,
+        client: paho.Client,
         _userdata: object,
         _flags: object,
         reason: ReasonCode,
         _properties: object,
     ) -> None:
+        if client is not self._client and not reason.is_failure:
+            # Here, since prompts that have waited may follow in the same packet.
+            self._client, self._version = client, client.protocol
+            self._unacknowledged.clear()
+            self._all_acknowledged.set()
         if self._connack is not None and not self._connack.done():
             self._connack.set_result(reason)
 
@@ -289,6 +328,22 @@ class BrokerConnection:
         self._unacknowledged.discard(mid)
         if not self._unacknowledged:
             self._all_acknowledged.set()
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _mid: int,
+        reasons: list[ReasonCode],
+        _properties: object,
+    ) -> None:
+        denied = [str(reason) for reason in reasons if reason.is_failure]
+        if denied:
+            self.problem = (
+                f"the broker denies {len(denied)} of {len(reasons)} subscriptions ({denied[0]}); "
+                "check what its access control lets this node read"
+            )
+            log.error("%s", self.problem)
 
     def _end(self, reason: str) -> None:
         if self._ended is not None and not self._ended.done():
@@ -350,7 +405,7 @@ class BrokerConnection:
         try:
             status = client.loop_read()
         except Exception as error:  # noqa: BLE001 (paho raises whatever a broken packet makes it)
-            self._hang_up()
+            _hang_up(client)
             self._end(f"what the broker sent cannot be read: {error!r}")
             return
         if status != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -360,14 +415,18 @@ class BrokerConnection:
     def _write(client: paho.Client) -> None:
         client.loop_write()
 
-    def _hang_up(self) -> None:
-        """Say goodbye if there is someone to say it to, and let go of the socket."""
-        if self._client is not None:
-            self._client.disconnect()
-            self._client.loop_write()
-            self._client._sock_close()  # noqa: SLF001 (paho closes only once the broker answers)
-
     def _report(self, problem: str, pause_s: float) -> None:
         if problem != self.problem:
             log.warning("%s; trying again in %.1f s", problem, pause_s)
         self.problem = problem
+
+
+def _hang_up(client: paho.Client) -> None:
+    """Say goodbye if there is someone to say it to, and let go of the socket."""
+    client.disconnect()
+    client.loop_write()
+    client._sock_close()  # noqa: SLF001 (paho closes only once the broker answers)
+
+
+def _spelled(version: MQTTProtocolVersion) -> str:
+    return "5" if version is MQTTProtocolVersion.MQTTv5 else "3.1.1"

@@ -19,6 +19,8 @@ from edged.settings import Settings, describe_validation
 from edged.transports.topics import Topics, is_clean, is_level, may_reply
 
 MAX_ID_CHARACTERS = 128
+PARSED_FACTOR = 4
+"""Up to so many times ``mqtt.max_payload_bytes``, a payload's own id and reply topic are found."""
 MAX_CORRELATION = 1024
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 256
@@ -108,7 +110,10 @@ def decode_prompt(incoming: Incoming, client: str, topics: Topics, settings: Set
     failure: PromptFailure | None = None
     fields: dict[str, Any] | None = None
     plain = incoming.payload.lstrip()[:1] != b"{"
-    if not plain:
+    # What is far too long is not even looked into, since parsing takes many times its size; with
+    # MQTT 5 such a payload does not arrive at all.
+    limit = settings.mqtt.max_payload_bytes
+    if not plain and len(incoming.payload) <= PARSED_FACTOR * limit:
         try:
             fields = parse_json_object(incoming.payload)
         except InvalidRequest as error:
@@ -117,7 +122,6 @@ def decode_prompt(incoming: Incoming, client: str, topics: Topics, settings: Set
     try:
         if failure or misdirected:
             raise failure or misdirected  # type: ignore[misc]
-        limit = settings.mqtt.max_payload_bytes
         if len(incoming.payload) > limit:
             raise InvalidRequest(
                 f"the payload is {len(incoming.payload)} bytes, and {limit} are allowed "
@@ -223,7 +227,10 @@ def _id_of_correlation(correlation: bytes) -> str:
         text = correlation.decode("utf-8")
     except UnicodeDecodeError:
         text = ""
-    return text if _is_id(text) and is_level(text) else correlation.hex()[:MAX_ID_CHARACTERS]
+    if _is_id(text) and is_level(text):
+        return text
+    name = correlation.hex()
+    return name if _is_id(name) else hashlib.sha256(correlation).hexdigest()
 
 
 def _is_id(value: object) -> bool:
@@ -285,7 +292,10 @@ def _prompt(
             seed=_or(body.seed, secrets.randbelow(SEED_LIMIT)),
             stop=stop,
         ),
-        digest=hashlib.sha256(incoming.payload).digest(),
+        # With the reply topic: whoever asks the same from elsewhere does not listen there.
+        digest=hashlib.sha256(
+            (incoming.response_topic or "").encode() + b"\0" + incoming.payload
+        ).digest(),
         priority=body.priority,
         deadline_s=deadline_s,
         stream=body.stream,
@@ -328,6 +338,8 @@ def _or(value: T | None, default: T) -> T:
 
 
 def _short(text: str, limit: int = 80) -> str:
-    """Text from outside, fit for an error message."""
+    """Text from outside, fit for an error message and for one line of a log."""
     text = text if len(text) <= limit else f"{text[:limit]}…"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )

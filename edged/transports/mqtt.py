@@ -36,7 +36,7 @@ class MqttTransport:
         self._settings = settings
         self._taker = taker
         self._topics = Topics(settings.mqtt.topic_root, settings.node)
-        self._retained: dict[str, bytes] = {}
+        self._retained: dict[str, Publish] = {}
         self._connection = BrokerConnection(
             settings.mqtt,
             client_id=f"edged-{settings.node}",
@@ -67,9 +67,10 @@ class MqttTransport:
 
     def _retain(self, topic: str, body: dict[str, Any], qos: int) -> None:
         payload = json.dumps(body, ensure_ascii=False).encode()
-        if qos == 0 or self._retained.get(topic) != payload:
-            self._connection.publish(Publish(topic, payload, qos, retain=True))
-        self._retained[topic] = payload
+        message = Publish(topic, payload, qos, retain=True)
+        if qos == 0 or self._retained.get(topic) != message:
+            self._connection.publish(message)
+        self._retained[topic] = message
 
     # From the connection
 
@@ -78,8 +79,8 @@ class MqttTransport:
         require_client = self._settings.mqtt.require_client
         self._connection.subscribe(self._topics.subscriptions(require_client=require_client))
         self._connection.publish(Publish(self._topics.status, b"online", qos=1, retain=True))
-        for topic, payload in self._retained.items():
-            self._connection.publish(Publish(topic, payload, qos=1, retain=True))
+        for message in self._retained.values():
+            self._connection.publish(message)
 
     def received(self, incoming: Incoming) -> None:
         """A publish on one of our topics."""
@@ -91,6 +92,9 @@ class MqttTransport:
             self._reject(incoming, client, "retained messages are ignored; publish without retain")
         elif client is not None and not is_name(client):
             self._reject(incoming, None, "the client level of the topic is no valid name")
+        elif client is None and self._settings.mqtt.require_client:
+            # The broker's session may still hold a subscription from before that was set.
+            self._reject(incoming, None, "a client level is required (mqtt.require_client)")
         elif kind == "prompt":
             self._take_prompt(incoming, client or ANONYMOUS)
         else:

@@ -152,7 +152,7 @@ async def test_the_last_words_of_a_worker_are_logged(
     handle = EngineHandle(load(tmp_path, slots="two"))  # what no daemon would send
     async with served(handle) as listener:
         await soon(listener.lost)
-    assert "its last words" in caplog.text
+    assert "the worker's last words" in caplog.text
     assert "TypeError" in caplog.text
 
 

@@ -92,6 +92,7 @@ class BusClient:
         response_topic: str | None = None,
         correlation: bytes | None = None,
         expiry_s: int | None = None,
+        user_properties: list[tuple[str, str]] | None = None,
         qos: int = 1,
     ) -> None:
         if isinstance(payload, dict):
@@ -105,6 +106,8 @@ class BusClient:
                 properties.CorrelationData = correlation
             if expiry_s is not None:
                 properties.MessageExpiryInterval = expiry_s
+            if user_properties:
+                properties.UserProperty = user_properties
         self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(PATIENCE_S)
 
     def next(self, timeout_s: float = PATIENCE_S) -> Got:

@@ -84,6 +84,25 @@ def test_without_anonymous_clients_the_short_topic_is_dead(
         assert done.json["text"] == "me?"
 
 
+def test_anonymous_clients_stay_out_though_the_brokers_session_knows_them(
+    broker: Broker, client: BusClient, tmp_path: Path
+) -> None:
+    with running("stricter", broker.port, tmp_path, engine__name="echo"):
+        assert client.ask("stricter", prompt="hi")[-1]["type"] == "done"
+    client.subscribe("edged/v1/stricter/rejected")
+    settings = {"engine__name": "echo", "mqtt__require_client": "true"}
+    with running("stricter", broker.port, tmp_path, **settings):
+        client.publish("edged/v1/stricter/prompt", "hi again")
+        got = client.wait_for(lambda got: "/rejected" in got.topic or "/completion/" in got.topic)
+        assert "client level is required" in got.json["reason"]
+
+
+def test_a_byte_order_mark_in_a_property_harms_nobody(echo: Node, client: BusClient) -> None:
+    client.publish("edged/v1/echo/prompt", "hi", user_properties=[("a", "\ufeffx")])
+    assert client.ask("echo", prompt="and the next one")[-1]["text"] == "and the next one"
+    assert "cannot be read" not in echo.log
+
+
 def test_an_oversized_payload_is_answered(echo: Node, client: BusClient) -> None:
     failed = client.ask("echo", prompt="x" * 300_000)[-1]
     assert failed["code"] == "invalid_request"
@@ -112,10 +131,24 @@ _payloads = st.one_of(
 )  # fmt: skip
 
 
+_mqtt_text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=20)
+_properties = st.fixed_dictionaries(
+    {},
+    optional={
+        "response_topic": st.sampled_from(
+            ["edged/v1/x/completion/fuzzer/y", "edged/v1/echo/status", "$SYS/a", "a"]
+        ),
+        "correlation": st.binary(max_size=2000),
+        "expiry_s": st.integers(0, 2**32 - 1),
+        "user_properties": st.lists(st.tuples(_mqtt_text, _mqtt_text), max_size=3),
+    },
+)
+
+
 @pytest.fixture(scope="module")
 def listener(broker: Broker, echo: Node) -> Iterator[BusClient]:
     with BusClient(broker.port) as client:
-        client.subscribe("edged/v1/echo/completion/#")
+        client.subscribe("edged/v1/+/completion/#")
         client.subscribe("edged/v1/echo/rejected")
         yield client
 
@@ -123,12 +156,15 @@ def listener(broker: Broker, echo: Node) -> Iterator[BusClient]:
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(payload=_payloads, kind=st.sampled_from(["prompt", "cancel"]), named=st.booleans())
+@given(
+    payload=_payloads,
+    topic=st.sampled_from(["prompt", "cancel", "prompt/fuzzer", "cancel/fuzzer", "prompt/a b"]),
+    properties=_properties,
+)
 def test_every_payload_gets_an_answer_and_the_daemon_lives(
-    echo: Node, listener: BusClient, payload: bytes, kind: str, named: bool
+    echo: Node, listener: BusClient, payload: bytes, topic: str, properties: dict[str, Any]
 ) -> None:
-    topic = f"edged/v1/echo/{kind}" + ("/fuzzer" if named else "")
-    listener.publish(topic, payload)
+    listener.publish(f"edged/v1/echo/{topic}", payload, **properties)
     marker = uuid.uuid4().hex
     listener.publish("edged/v1/echo/prompt/marker", {"id": marker, "prompt": "alive"})
     answered = []

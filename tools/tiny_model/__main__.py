@@ -29,6 +29,9 @@ out_option = click.option(
 @click.group()
 def main() -> None:
     """Make edged's bundled model."""
+    # Threads that spin at each barrier triple the time on a machine that does anything else;
+    # read when torch loads its OpenMP.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @main.command()
@@ -58,9 +61,6 @@ def data(work: Path, samples: int) -> None:
 @click.option("--threads", default=2, show_default=True)
 def train(work: Path, epochs: float, threads: int) -> None:
     """Train on the training set."""
-    # Threads that spin at each barrier triple the time on a machine that does anything else;
-    # read when torch loads its OpenMP.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tools.tiny_model import train as training  # noqa: PLC0415 - torch
     from tools.tiny_model.model import Shape  # noqa: PLC0415
     from tools.tiny_model.vocabulary import Vocabulary  # noqa: PLC0415
@@ -110,7 +110,7 @@ def everything(context: click.Context, work: Path, samples: int, out: Path) -> N
     context.invoke(data, work=work, samples=samples)
     context.invoke(train, work=work)
     context.invoke(export, work=work, out=out)
-    context.invoke(evaluate, work=work, out=out)
+    context.invoke(evaluate, work=work, out=out, samples=samples)
 
 
 if __name__ == "__main__":

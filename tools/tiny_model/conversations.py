@@ -105,12 +105,12 @@ def _two_devices(rng: random.Random) -> Turn:
 def _hint(rng: random.Random) -> tuple[Turn, Request]:
     (name, action), words = rng.choice(list(_HINTS.items()))
     device = next(d for d in DEVICES if d.name == name)
-    request = Request(device, rng.choice(ROOMS), action)
-    frame = (
-        rng.choice(lines("hint_frames"))
-        .replace("{a}", rng.choice(words))
-        .replace("{r}", request.room)
-    )
+    room = "" if rng.random() < 0.3 else rng.choice(ROOMS)
+    request = Request(device, room, action)
+    frame = rng.choice(lines("hint_frames" if room else "hint_frames_no_room"))
+    if not room and words[0] in ("cold", "hot") and rng.random() < 0.5:
+        frame = rng.choice(("I am {a}", "I'm {a}", "I feel {a}"))
+    frame = frame.replace("{a}", rng.choice(words)).replace("{r}", room)
     return (write_as_people_do(frame, rng), f"Shall I {action} {request.thing}?"), request
 
 

@@ -280,6 +280,7 @@ DEVICES: tuple[Device, ...] = (
     Device("door", "door", ("lock", "unlock", *_COVER)),
     Device("door lock", "lock", ("lock", "unlock")),
     Device("back door", "door", ("lock", "unlock", *_COVER)),
+    Device("front door", "door", ("lock", "unlock", *_COVER)),
     Device("coffee machine", "machine", _MACHINE, said=("coffee maker",)),
     Device("washing machine", "machine", _MACHINE, said=("washer",)),
     Device("dishwasher", "machine", _MACHINE),

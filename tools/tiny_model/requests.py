@@ -33,7 +33,7 @@ _ONLY_IN = {
     "sprinkler": ("garden", "conservatory", "greenhouse", "courtyard"),
 }
 _RARE_ROOM_SHARE = 0.12
-_INVENTED_ROOM_SHARE = 0.2
+_INVENTED_ROOM_SHARE = 0.12
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def pick_request(rng: random.Random, *, invented_rooms: bool = False) -> Request
 
 
 def _invented_room(rng: random.Random) -> str:
-    name = made_up(rng) if rng.random() < 0.3 else rng.choice(words("nouns"))
+    name = made_up(rng) if rng.random() < 0.15 else rng.choice(words("nouns"))
     return name + rng.choice(("", "", " room", " room", " house", " hall", " corner"))
 
 
@@ -159,9 +159,9 @@ def write_as_people_do(text: str, rng: random.Random, *, question: bool = False)
     roll = rng.random()
     if roll < 0.6:
         text = text[:1].upper() + text[1:]
-    elif roll < 0.62:
+    elif roll < 0.63:
         text = text.upper()
-    elif roll < 0.66:
+    elif roll < 0.67:
         text = text.lower()
     if rng.random() < 0.05:
         text = _slip(text, rng)

@@ -17,18 +17,21 @@ BOS = 1
 def train_vocabulary(texts: Iterable[str], path: Path, size: int) -> None:
     """Write a BPE model of `size` pieces less the special tokens, which come after them."""
     trained = io.BytesIO()
+    lines = sorted({text.replace("\n", " ") for text in texts})
+    # Each number up to 100 is to be one piece: copying one token is easier than copying digits.
+    lines += [str(number) for number in range(101)] * 500
     spm.SentencePieceTrainer.train(
-        sentence_iterator=iter(sorted({text.replace("\n", " ") for text in texts})),
+        sentence_iterator=iter(lines),
         model_writer=trained,
         model_type="bpe",
         vocab_size=size - len(SPECIAL),
         byte_fallback=True,
         # The rarest letters, those of other scripts, are left to the bytes.
         character_coverage=0.9995,
-        # llama.cpp normalises nothing, and a digit is easier to copy than a number.
+        # llama.cpp normalises nothing.
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
-        split_digits=True,
+        split_digits=False,
         add_dummy_prefix=True,
         unk_id=0,
         bos_id=BOS,
