@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.errors import BrokerError, EdgedError
 from edged.settings import MqttSettings
-from edged.transports.connection import send_at_once
+from edged.transports.paho_loop import send_at_once
 from edged.transports.topics import is_name
 
 CONNECT_S = 5.0

@@ -8,15 +8,11 @@ import asyncio
 import contextlib
 import logging
 import random
-import socket
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import paho.mqtt.client as paho
-from paho.mqtt import properties as paho_properties
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -24,9 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edged.errors import BrokerError
 from edged.settings import MqttSettings
 from edged.transports.decode import Incoming
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import SocketLike  # there for type checkers only
+from edged.transports.paho_loop import SocketWatcher, hang_up
 
 log = logging.getLogger(__name__)
 
@@ -42,27 +36,6 @@ PROVEN_S = 60.0
 """A shorter connection does not start the back-off anew: the broker may throw us out."""
 
 _UNSUPPORTED_VERSION = 132  # MQTT 5's reason code; 3.1.1's return code 1 reads the same in paho
-
-
-def _read_utf(buffer: bytes, room: int) -> tuple[str, int]:
-    """Read a string as paho does, without its refusal of U+FEFF.
-
-    MQTT allows that character, so brokers hand it on; a message that cannot be read is never
-    acknowledged, and would come back, and end the connection, as long as the session lives.
-    """
-    end = 2 + int.from_bytes(buffer[:2], "big")
-    if room < 2 or end > room:
-        raise MalformedPacket("a string is longer than its packet")
-    return buffer[2:end].decode("utf-8"), end
-
-
-paho_properties.readUTF = _read_utf
-
-
-def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
-    """Switch Nagle's algorithm off: small messages must not wait for each other (40 ms)."""
-    if isinstance(sock, socket.socket):  # paho may wrap it for other transports than TCP
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass(frozen=True)
@@ -101,7 +74,7 @@ class BrokerConnection:
         self._will = will
         self._listener: ConnectionListener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_thread = 0
+        self._watcher: SocketWatcher | None = None
         self._client: paho.Client | None = None
         self._version = (
             MQTTProtocolVersion.MQTTv311
@@ -125,7 +98,7 @@ class BrokerConnection:
         """Connect, stay connected, connect again; until cancelled."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._loop_thread = threading.get_ident()
+        self._watcher = SocketWatcher(self._end)
         backoff_s = BACKOFF_FIRST_S
         try:
             while True:
@@ -143,7 +116,7 @@ class BrokerConnection:
                     backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
         finally:
             if self._client is not None:
-                _hang_up(self._client)
+                hang_up(self._client)
 
     def publish(self, message: Publish) -> None:
         """Send, or keep for the next connection what has QoS 1; never blocks, never raises."""
@@ -215,7 +188,7 @@ class BrokerConnection:
                     (self._connack, self._ended), return_when=asyncio.FIRST_COMPLETED
                 )
         except TimeoutError:
-            _hang_up(client)
+            hang_up(client)
             raise _NoAnswer(
                 f"no answer from {where} within {timeout_s:g} s; is that the MQTT port?"
             ) from None
@@ -285,10 +258,8 @@ class BrokerConnection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
-        client.on_socket_open = self._on_socket_open
-        client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_register_write
-        client.on_socket_unregister_write = self._on_unregister_write
+        assert self._watcher is not None
+        self._watcher.watch(client)
         return client
 
     def _on_connect(
@@ -372,60 +343,10 @@ class BrokerConnection:
             # paho would swallow it or lose the connection; a defect must do neither.
             log.exception("a message on %s could not be handled", incoming.topic)
 
-    # paho tells about its socket; some of it in the executor's thread, where it connects.
-
-    def _on_socket_open(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
-        assert self._loop is not None
-        send_at_once(client, None, sock)
-        self._loop.call_soon_threadsafe(self._loop.add_reader, sock, self._read, client)
-
-    def _on_socket_close(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
-        assert self._loop is not None
-        self._loop.remove_reader(sock)
-
-    def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
-        assert self._loop is not None
-        if threading.get_ident() == self._loop_thread:
-            self._loop.add_writer(sock, self._write, client)
-        else:
-            self._loop.call_soon_threadsafe(self._add_writer_later, client, sock)
-
-    def _add_writer_later(self, client: paho.Client, sock: "SocketLike") -> None:
-        assert self._loop is not None
-        if sock.fileno() >= 0 and client.want_write():
-            self._loop.add_writer(sock, self._write, client)
-        else:
-            client.loop_write()  # paho believes that we watch; this takes that back
-
-    def _on_unregister_write(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
-        assert self._loop is not None
-        self._loop.remove_writer(sock)
-
-    def _read(self, client: paho.Client) -> None:
-        try:
-            status = client.loop_read()
-        except Exception as error:  # noqa: BLE001 (paho raises whatever a broken packet makes it)
-            _hang_up(client)
-            self._end(f"what the broker sent cannot be read: {error!r}")
-            return
-        if status != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._end(paho.error_string(status))
-
-    @staticmethod
-    def _write(client: paho.Client) -> None:
-        client.loop_write()
-
     def _report(self, problem: str, pause_s: float) -> None:
         if problem != self.problem:
             log.warning("%s; trying again in %.1f s", problem, pause_s)
         self.problem = problem
-
-
-def _hang_up(client: paho.Client) -> None:
-    """Say goodbye if there is someone to say it to, and let go of the socket."""
-    client.disconnect()
-    client.loop_write()
-    client._sock_close()  # noqa: SLF001 (paho closes only once the broker answers)
 
 
 def _spelled(version: MQTTProtocolVersion) -> str:

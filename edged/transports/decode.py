@@ -3,33 +3,29 @@
 Nothing here trusts its input: whatever the bytes are, the outcome is a ``Request``.
 """
 
-import difflib
 import hashlib
-import json
 import secrets
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, TypeVar
 
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import ChatMessage, Prompt, Sampling
-from edged.settings import Settings, describe_validation
+from edged.settings import Settings
+from edged.transports.body import (
+    MAX_CORRELATION,
+    MAX_ID_CHARACTERS,
+    SEED_LIMIT,
+    Body,
+    json_body,
+    parse_json_object,
+    plain_body,
+    short,
+)
 from edged.transports.topics import Topics, is_clean, is_level, may_reply
 
-MAX_ID_CHARACTERS = 128
 PARSED_FACTOR = 4
 """Up to so many times ``mqtt.max_payload_bytes``, a payload's own id and reply topic are found."""
-MAX_CORRELATION = 1024
-MAX_STOPS = 8
-MAX_STOP_CHARACTERS = 256
-SEED_LIMIT = 2**53
-"""Every JSON reader holds integers below this exactly."""
-
-# Fields of the wire protocol whose feature this version does not have.
-NOT_YET = ("session", "session_reset", "response_format")
-
 T = TypeVar("T")
 
 
@@ -69,42 +65,6 @@ class Request:
     outcome: Prompt | PromptFailure
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-_Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-
-
-class _Body(BaseModel):
-    """The JSON form of a prompt. The names are the OpenAI chat API's where it has one."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    id: str | None = Field(None, min_length=1, max_length=MAX_ID_CHARACTERS)
-    prompt: str | None = None
-    messages: list[_Message] | None = Field(None, min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    temperature: float | None = Field(None, ge=0)
-    top_k: int | None = Field(None, ge=0)
-    top_p: float | None = Field(None, gt=0, le=1)
-    min_p: float | None = Field(None, ge=0, lt=1)
-    repeat_penalty: float | None = Field(None, ge=0.5, le=2)
-    seed: int | None = Field(None, ge=0, lt=SEED_LIMIT)
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS)] | None = None
-    priority: int = Field(5, ge=0, le=9)
-    deadline_s: float | None = Field(None, gt=0, le=10_000_000)
-    stream: bool = True
-    chunk: Literal["token", "sentence"] = "token"
-    text_in_done: bool = True
-    model: str | None = Field(None, max_length=128)
-    reply_to: str | None = None
-    correlation: str | None = Field(None, max_length=MAX_CORRELATION)
-
-
 def decode_prompt(incoming: Incoming, client: str, topics: Topics, settings: Settings) -> Request:
     """Read a publish on a prompt topic. Never raises: a failure is an outcome."""
     failure: PromptFailure | None = None
@@ -128,33 +88,10 @@ def decode_prompt(incoming: Incoming, client: str, topics: Topics, settings: Set
                 "(mqtt.max_payload_bytes)",
                 details={"bytes": len(incoming.payload), "limit": limit},
             )
-        body = _plain_body(incoming.payload) if fields is None else _json_body(fields)
+        body = plain_body(incoming.payload) if fields is None else json_body(fields)
         return Request(address, _prompt(body, incoming, address.id, client, settings))
     except PromptFailure as error:
         return Request(address, error)
-
-
-def parse_json_object(payload: bytes) -> dict[str, Any]:
-    """The JSON object of a payload. Raises ``InvalidRequest`` for everything else."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON")
-
-    try:
-        value = json.loads(payload.decode("utf-8"), parse_constant=refuse)
-        # JSON can spell half a code point (\\ud800), which nothing after us could encode.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
-    except UnicodeEncodeError:
-        raise InvalidRequest("the payload has half a code point (a lone surrogate)") from None
-    except RecursionError:
-        raise InvalidRequest("the payload is nested too deeply") from None
-    except ValueError as error:
-        raise InvalidRequest(f"the payload is not JSON: {_short(str(error))}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the payload is JSON, but no object")
-    return value
 
 
 def _address(
@@ -194,7 +131,7 @@ def _address(
         topic, asked = wanted, True
     elif isinstance(wanted, str):
         failure = failure or ReplyTopicForbidden(
-            f"replies may not go to {_short(wanted)!r}; allowed for this client is what lies below "
+            f"replies may not go to {short(wanted)!r}; allowed for this client is what lies below "
             f"{', '.join(settings.mqtt.reply_prefixes)}",
             details={"field": "reply_to"},
         )
@@ -237,39 +174,8 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and is_clean(value)
 
 
-def _plain_body(payload: bytes) -> _Body:
-    try:
-        text = payload.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
-    return _Body(prompt=text)
-
-
-def _json_body(fields: dict[str, Any]) -> _Body:
-    for name in fields:
-        if name in NOT_YET:
-            raise InvalidRequest(
-                f"{name}: this version of edged does not have it yet", details={"field": name}
-            )
-        if name not in _Body.model_fields:
-            raise InvalidRequest(_unknown_field(name), details={"field": _short(name)})
-    try:
-        return _Body.model_validate(fields)
-    except ValidationError as error:
-        field = error.errors(include_input=False)[0]["loc"][0]
-        raise InvalidRequest(
-            _short(describe_validation(error), 200), details={"field": str(field)}
-        ) from None
-
-
-def _unknown_field(name: str) -> str:
-    near = difflib.get_close_matches(name[:64], [*_Body.model_fields, *NOT_YET], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{_short(name)}: no field of a prompt{hint}"
-
-
 def _prompt(
-    body: _Body, incoming: Incoming, prompt_id: str, client: str, settings: Settings
+    body: Body, incoming: Incoming, prompt_id: str, client: str, settings: Settings
 ) -> Prompt:
     deadline_s = body.deadline_s
     if deadline_s is None and incoming.expiry_s is not None:
@@ -305,7 +211,7 @@ def _prompt(
     )
 
 
-def _messages(body: _Body, system_prompt: str | None) -> tuple[ChatMessage, ...]:
+def _messages(body: Body, system_prompt: str | None) -> tuple[ChatMessage, ...]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest(
             "prompt: exactly one of prompt and messages is needed", details={"field": "prompt"}
@@ -328,18 +234,10 @@ def _messages(body: _Body, system_prompt: str | None) -> tuple[ChatMessage, ...]
 def _check_bound(name: str, value: float | None, limit: float) -> None:
     if value is not None and value > limit:
         raise InvalidRequest(
-            f"{name}: {_short(str(value))} is above the operator's limit of {limit:g}",
+            f"{name}: {short(str(value))} is above the operator's limit of {limit:g}",
             details={"field": name, "value": value, "limit": limit},
         )
 
 
 def _or(value: T | None, default: T) -> T:
     return default if value is None else value
-
-
-def _short(text: str, limit: int = 80) -> str:
-    """Text from outside, fit for an error message and for one line of a log."""
-    text = text if len(text) <= limit else f"{text[:limit]}…"
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

@@ -7,13 +7,9 @@ from typing import Any, Protocol
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import Failed, Prompt, Reply, Send
 from edged.settings import Settings
+from edged.transports.body import parse_json_object
 from edged.transports.connection import BrokerConnection, Publish
-from edged.transports.decode import (
-    Address,
-    Incoming,
-    decode_prompt,
-    parse_json_object,
-)
+from edged.transports.decode import Address, Incoming, decode_prompt
 from edged.transports.encode import encode_plain, encode_reply, reply_qos, user_properties
 from edged.transports.topics import ANONYMOUS, Topics, is_name
 

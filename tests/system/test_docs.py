@@ -16,7 +16,7 @@ from node import Broker, running
 
 from edged.errors import PromptFailure
 from edged.settings import Settings, setting_paths
-from edged.transports.decode import NOT_YET, _Body
+from edged.transports.body import NOT_YET, Body
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,5 +169,5 @@ def test_every_field_of_a_prompt_stands_in_the_wire_protocol() -> None:
     section = (ROOT / "docs/wire-protocol.md").read_text().split("## Prompt")[1].split("## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     documented = {name for row in rows for name in re.findall("`([a-z_]+)`", row)}
-    assert documented == set(_Body.model_fields)
+    assert documented == set(Body.model_fields)
     assert all(f"`{name}`" in section for name in NOT_YET)

@@ -11,17 +11,15 @@ from edged.engine.frames import Submit, encode
 from edged.errors import InvalidRequest, PromptFailure
 from edged.messages import ChatMessage, Failed, Prompt, Reply
 from edged.settings import ChatSettings, MqttSettings, SamplingSettings, Settings
-from edged.transports.decode import (
+from edged.transports.body import (
     MAX_CORRELATION,
     MAX_ID_CHARACTERS,
     MAX_STOPS,
     NOT_YET,
     SEED_LIMIT,
-    Incoming,
-    Request,
-    decode_prompt,
     parse_json_object,
 )
+from edged.transports.decode import Incoming, Request, decode_prompt
 from edged.transports.encode import encode_plain, encode_reply, user_properties
 from edged.transports.topics import Topics, is_clean
 

@@ -1,0 +1,95 @@
+"""paho-mqtt's socket in asyncio's event loop, instead of a thread of paho's own."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import paho.mqtt.client as paho
+from paho.mqtt import properties as paho_properties
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike  # there for type checkers only
+
+
+class SocketWatcher:
+    """Reads and writes for paho when its socket is ready; ``ended`` is told why it ended.
+
+    Made in the loop that it uses. paho connects in a thread of the executor, so some of its
+    callbacks come from there.
+    """
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+
+    def watch(self, client: paho.Client) -> None:
+        """From now on; a client is watched until its socket closes, and again after that."""
+        client.on_socket_open = self._on_open
+        client.on_socket_close = self._on_close
+        client.on_socket_register_write = self._on_register_write
+        client.on_socket_unregister_write = self._on_unregister_write
+
+    def _on_open(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
+        send_at_once(client, None, sock)
+        self._loop.call_soon_threadsafe(self._loop.add_reader, sock, self._read, client)
+
+    def _on_close(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
+        self._loop.remove_reader(sock)
+
+    def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
+        if threading.get_ident() == self._loop_thread:
+            self._loop.add_writer(sock, client.loop_write)
+        else:
+            self._loop.call_soon_threadsafe(self._add_writer_later, client, sock)
+
+    def _add_writer_later(self, client: paho.Client, sock: "SocketLike") -> None:
+        if sock.fileno() >= 0 and client.want_write():
+            self._loop.add_writer(sock, client.loop_write)
+        else:
+            client.loop_write()  # paho believes that we watch; this takes that back
+
+    def _on_unregister_write(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
+        self._loop.remove_writer(sock)
+
+    def _read(self, client: paho.Client) -> None:
+        try:
+            status = client.loop_read()
+        except Exception as error:  # noqa: BLE001 (paho raises whatever a broken packet makes it)
+            hang_up(client)
+            self._ended(f"what the broker sent cannot be read: {error!r}")
+            return
+        if status != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._ended(paho.error_string(status))
+
+
+def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
+    """Switch Nagle's algorithm off: small messages must not wait for each other (40 ms)."""
+    if isinstance(sock, socket.socket):  # paho may wrap it for other transports than TCP
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def hang_up(client: paho.Client) -> None:
+    """Say goodbye if there is someone to say it to, and let go of the socket."""
+    client.disconnect()
+    client.loop_write()
+    client._sock_close()  # noqa: SLF001 (paho closes only once the broker answers)
+
+
+def _read_utf(buffer: bytes, room: int) -> tuple[str, int]:
+    """Read a string as paho does, without its refusal of U+FEFF.
+
+    MQTT allows that character, so brokers hand it on; a message that cannot be read is never
+    acknowledged, and would come back, and end the connection, as long as the session lives.
+    """
+    end = 2 + int.from_bytes(buffer[:2], "big")
+    if room < 2 or end > room:
+        raise MalformedPacket("a string is longer than its packet")
+    return buffer[2:end].decode("utf-8"), end
+
+
+paho_properties.readUTF = _read_utf
