@@ -22,7 +22,7 @@ from edged.cli.local_broker import local_broker
 from tools.tiny_model.__main__ import SAMPLES
 from tools.tiny_model.dataset import conversations
 from tools.tiny_model.look_up import NearestPrompt
-from tools.tiny_model.score import MAX_TOKENS, Answer, Score, score_commands, score_off_topic
+from tools.tiny_model.score import MAX_TOKENS, Score, score
 
 REQUIRED_COMMANDS = 0.95
 REQUIRED_OFF_TOPIC = 0.90
@@ -45,26 +45,19 @@ def main(engine: str, json_file: Path | None, wrong: int, look_up: bool) -> None
             card = node.card()
             began = time.monotonic()
             label = f"through the daemon ({card['engine']})"
-            results[label] = _score(lambda prompt: node.ask(prompt, MAX_TOKENS), "daemon")
+            results[label] = score(lambda prompt: node.ask(prompt, MAX_TOKENS), "daemon")
             seconds = time.monotonic() - began
     if look_up:
         nearest = NearestPrompt(conversations(SAMPLES))
-        results["nearest training prompt"] = _score(nearest, "look-up")
+        results["nearest training prompt"] = score(nearest, "look-up")
     console.print(_table(results))
-    for prompt, said in [pair for score in results[label].values() for pair in score.wrong][:wrong]:
+    commands, off_topic = results[label]["commands"], results[label]["off-topic"]
+    for prompt, said in [*commands.wrong, *off_topic.wrong][:wrong]:
         console.print(f"wrong: {prompt!r} -> {said!r}", markup=False)
-    console.print(f"{sum(s.asked for s in results[label].values())} prompts in {seconds:.0f} s")
+    console.print(f"{commands.asked + off_topic.asked} prompts in {seconds:.0f} s")
     if json_file:
         json_file.write_text(json.dumps(_as_json(results, card, seconds), indent=2) + "\n")
-    commands, off_topic = results[label]["commands"], results[label]["off_topic"]
     sys.exit(commands.share < REQUIRED_COMMANDS or off_topic.share < REQUIRED_OFF_TOPIC)
-
-
-def _score(answer: Answer, name: str) -> dict[str, Score]:
-    return {
-        "commands": score_commands(answer, name),
-        "off_topic": score_off_topic(answer, name),
-    }
 
 
 def _table(results: dict[str, dict[str, Score]]) -> Table:
@@ -75,15 +68,15 @@ def _table(results: dict[str, dict[str, Score]]) -> Table:
     )
     table.add_column("answers from")
     table.add_column("held-out commands", justify="right")
+    table.add_column("fresh commands", justify="right")
     table.add_column("off-topic", justify="right")
     for label, scores in results.items():
         table.add_row(
             label,
             *(f"{s.right} of {s.asked} ({100 * s.share:.1f} %)" for s in scores.values()),
         )
-    table.add_row(
-        "required", f"{100 * REQUIRED_COMMANDS:.0f} %", f"{100 * REQUIRED_OFF_TOPIC:.0f} %"
-    )
+    required = (REQUIRED_COMMANDS, REQUIRED_COMMANDS, REQUIRED_OFF_TOPIC)
+    table.add_row("required", *(f"{100 * share:.0f} %" for share in required))
     return table
 
 

@@ -13,7 +13,7 @@ from tools.tiny_model import dataset
 ROOT = Path(__file__).parents[2]
 ASSET = ROOT / "edged" / "assets" / "edged-tiny-phi3-q4_0.gguf"
 WORK = ROOT / "build" / "tiny_model"
-SAMPLES = 95_000
+SAMPLES = 90_000
 
 work_option = click.option(
     "--work", type=click.Path(path_type=Path), default=WORK, help="Where intermediate files go."

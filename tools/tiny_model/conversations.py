@@ -143,7 +143,7 @@ def _off_topic(rng: random.Random) -> Turn:
 
 
 _SINGLE: tuple[tuple[Callable[[random.Random], Turn], float], ...] = (
-    (_command, 54), (_without_room, 4), (_negated, 2.5), (_status, 3), (_two_devices, 3),
+    (_command, 54), (_without_room, 4), (_negated, 1.5), (_status, 2), (_two_devices, 3),
     (_which, 1.5), (lambda rng: _hint(rng)[0], 2), (_small_talk, 9), (_off_topic, 19),
 )  # fmt: skip
 

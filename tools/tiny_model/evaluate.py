@@ -9,7 +9,7 @@ import llama_cpp
 
 from tools.tiny_model.dataset import conversations
 from tools.tiny_model.look_up import NearestPrompt
-from tools.tiny_model.score import MAX_TOKENS, Answer, score_commands, score_off_topic
+from tools.tiny_model.score import MAX_TOKENS, score
 from tools.tiny_model.vocabulary import Vocabulary
 
 
@@ -43,15 +43,11 @@ class Gguf:
 def evaluate(gguf: Path, vocabulary: Path, samples: int, threads: int) -> dict[str, Any]:
     """Both accuracies of the GGUF and of the look-up, and whether the tokenisers agree."""
     model = Gguf(gguf, vocabulary, threads)
-    result = {"model": _shares(model, "model")}
-    result["nearest training prompt"] = _shares(NearestPrompt(conversations(samples)), "look-up")
-    return {**result, "prompts_tokenised_differently": len(model.tokeniser_differs)}
-
-
-def _shares(answer: Answer, name: str) -> dict[str, Any]:
-    commands, off_topic = score_commands(answer, name), score_off_topic(answer, name)
+    scores = score(model, "model")
+    look_up = score(NearestPrompt(conversations(samples)), "look-up")
     return {
-        "commands": commands.share,
-        "off_topic": off_topic.share,
-        "first_wrong": [*commands.wrong, *off_topic.wrong][:20] if name == "model" else [],
+        "model": {name: part.share for name, part in scores.items()},
+        "nearest training prompt": {name: part.share for name, part in look_up.items()},
+        "prompts tokenised differently": len(model.tokeniser_differs),
+        "wrong": [*scores["commands"].wrong, *scores["off-topic"].wrong],
     }
