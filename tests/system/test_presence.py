@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from bus_client import BusClient
 from node import Broker, Node, running
 
@@ -30,7 +31,9 @@ def test_the_state_tells_who_is_active_and_who_waits(slow: Node, client: BusClie
     client.wait_for(lambda got: (got.json["active"], got.json["queued"]) == (0, 0))
 
 
-def test_the_daemon_is_small_and_has_no_inference_in_it(broker: Broker, tmp_path: Path) -> None:
+def test_the_daemon_is_small_and_has_no_inference_in_it(
+    broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With the bundled model served, and after it has answered."""
     with (
         running("small", broker.port, tmp_path) as node,
@@ -45,6 +48,8 @@ def test_the_daemon_is_small_and_has_no_inference_in_it(broker: Broker, tmp_path
             if line.startswith("VmRSS:")
         )
         maps = (proc / "maps").read_text()
+        with capsys.disabled():
+            print(f"\nthe daemon: {resident_kib * 1024 / 1e6:.1f} MB resident")  # noqa: T201
         assert resident_kib * 1024 < 50e6
         for library in ("numpy", "llama", "ggml", "ctransformers"):
             assert library not in maps

@@ -8,8 +8,8 @@ import pytest
 
 from tools.tiny_model import dataset
 from tools.tiny_model.conversations import conversation
+from tools.tiny_model.devices import DEVICES
 from tools.tiny_model.frames import HELD_OUT, TRAINING
-from tools.tiny_model.lexicon import DEVICES
 from tools.tiny_model.off_topic import off_topic
 from tools.tiny_model.parse import parse_answer, says_what_it_is
 from tools.tiny_model.requests import fill, pick_request, write_as_people_do

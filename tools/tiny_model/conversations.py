@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tools.tiny_model.devices import DEVICES, ROOMS
 from tools.tiny_model.frames import TRAINING
-from tools.tiny_model.lexicon import ACTIONS, DEVICES, ROOMS
+from tools.tiny_model.lexicon import ACTIONS
 from tools.tiny_model.off_topic import off_topic
 from tools.tiny_model.phrases import lines
 from tools.tiny_model.requests import (

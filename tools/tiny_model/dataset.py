@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tools.tiny_model.conversations import Conversation, conversation
+from tools.tiny_model.devices import DEVICES, RARE_ROOMS, ROOMS
 from tools.tiny_model.frames import HELD_OUT
-from tools.tiny_model.lexicon import DEVICES, RARE_ROOMS, ROOMS
 from tools.tiny_model.requests import fill, pick_request
 
 SEED = 20241

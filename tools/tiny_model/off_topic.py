@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from string import ascii_lowercase
 
-from tools.tiny_model.lexicon import DEVICES, ROOMS
+from tools.tiny_model.devices import DEVICES, ROOMS
 from tools.tiny_model.phrases import lines, words
 
 # In these lists `{n}` is a noun, `{m}` a noun in the plural, `{s}` a subject, `{p}` a place, `{w}`

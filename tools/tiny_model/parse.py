@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tools.tiny_model.lexicon import ACTIONS, DEVICE
+from tools.tiny_model.devices import DEVICE
+from tools.tiny_model.lexicon import ACTIONS
 
 
 def _pattern(answer: str) -> re.Pattern[str]:

@@ -6,15 +6,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from tools.tiny_model.lexicon import (
-    ACTIONS,
-    DEVICES,
-    EXTRAS,
-    RARE_ROOMS,
-    ROOMS,
-    Device,
-    gerund,
-)
+from tools.tiny_model.devices import DEVICES, RARE_ROOMS, ROOMS, Device
+from tools.tiny_model.lexicon import ACTIONS, EXTRAS, gerund
 from tools.tiny_model.off_topic import made_up, remark
 from tools.tiny_model.phrases import lines, words
 
