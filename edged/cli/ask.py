@@ -1,6 +1,7 @@
 """``edged ask``: a prompt over MQTT, the answer as it streams."""
 
 import json
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from edged.cli.bus import Bus, Node, choose_node
+from edged.cli.bus import INTERRUPTION, Bus, Node, choose_node
 from edged.errors import EdgedError
 from edged.settings import load_settings
 from edged.transports.topics import ANONYMOUS, Topics, is_name
@@ -71,16 +72,23 @@ class Asking:
         self._id = uuid.uuid4().hex
 
     def show(self, body: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-        """Print the stream; returns the terminal message. Ctrl-C asks the node to stop."""
-        replies = self._replies(body)
+        """Print the stream; returns the terminal message.
+
+        Ctrl-C asks the node to stop, wherever it finds us; a second one ends us at once.
+        """
+        before = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            return self._show(self._replies(body), as_json=as_json)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._bus.interrupt()
+
+    def _show(self, replies: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, Any]:
         shown = ""
-        while True:
-            try:
-                message = next(replies)
-            except KeyboardInterrupt:
-                self._bus.publish(self._topics.cancel(self._client), {"id": self._id})
-                replies = self._listen()
-                continue
+        for message in replies:
             if as_json:
                 click.echo(json.dumps(message, ensure_ascii=False))
             elif message["type"] == "delta":
@@ -94,6 +102,10 @@ class Asking:
                     click.echo(f"[{message['finish_reason']}]", err=True)
             if message["type"] in TERMINALS:
                 return message
+        raise EdgedError(
+            f"nothing was heard of {self._topics.node} for {SILENCE_S:g} s; `edged status` tells "
+            "how it is doing"
+        )
 
     def _replies(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         self._bus.subscribe(self._topics.completion(self._client, self._id))
@@ -103,6 +115,9 @@ class Asking:
 
     def _listen(self) -> Iterator[dict[str, Any]]:
         for message in self._bus.messages(SILENCE_S):
+            if message is INTERRUPTION:
+                self._bus.publish(self._topics.cancel(self._client), {"id": self._id})
+                continue
             if message.topic == self._topics.status:
                 if message.payload == b"offline":
                     raise EdgedError(f"the node {self._topics.node} went offline")
@@ -110,10 +125,6 @@ class Asking:
             if message.topic == self._topics.completion(self._client, self._id):
                 reply: dict[str, Any] = json.loads(message.payload)
                 yield reply
-        raise EdgedError(
-            f"nothing was heard of {self._topics.node} for {SILENCE_S:g} s; `edged status` tells "
-            "how it is doing"
-        )
 
 
 def _rest(text: str, shown: str) -> str:

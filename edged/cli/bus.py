@@ -31,6 +31,9 @@ class Message:
     payload: bytes
 
 
+INTERRUPTION = Message("", b"")
+
+
 @dataclass
 class Node:
     """What a node has said of itself, retained on the broker."""
@@ -117,6 +120,10 @@ class Bus:
         """Publish JSON with QoS 1."""
         assert self._client is not None
         self._client.publish(topic, json.dumps(body, ensure_ascii=False).encode(), 1)
+
+    def interrupt(self) -> None:
+        """Let ``messages`` yield ``INTERRUPTION``; may be called in a signal handler."""
+        self._inbox.put(INTERRUPTION)
 
     def messages(self, timeout_s: float) -> Iterator[Message]:
         """What arrives until ``timeout_s`` have passed without anything."""

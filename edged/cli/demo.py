@@ -31,6 +31,8 @@ STOP_S = 10.0
 @click.option("--next-command", hidden=True, help="How whoever called us is called.")
 def command(prompt: str, next_command: str | None) -> None:
     """Show the whole way of one prompt on this machine, then clean up."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # nothing is left behind then, either
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))
     console = Console(highlight=False)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-demo-")))

@@ -11,6 +11,7 @@ from edged.settings import describe_validation
 
 MAX_ID_CHARACTERS = 128
 MAX_CORRELATION = 1024
+MAX_DIGITS = 1000
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 256
 SEED_LIMIT = 2**53
@@ -63,7 +64,7 @@ def parse_json_object(payload: bytes) -> dict[str, Any]:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        value = json.loads(payload.decode("utf-8"), parse_constant=refuse)
+        value = json.loads(payload.decode("utf-8"), parse_constant=refuse, parse_int=_integer)
         # JSON can spell half a code point (\\ud800), which nothing after us could encode.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -77,6 +78,13 @@ def parse_json_object(payload: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("the payload is JSON, but no object")
     return value
+
+
+def _integer(digits: str) -> int:
+    # Reading a number takes the square of its length; not every Python has a limit of its own.
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def plain_body(payload: bytes) -> Body:
