@@ -34,6 +34,7 @@ from edged.stream import ReplyStream
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 15.0
+STOPPING = "the node is stopping; ask it again when it is back, or another"
 # A speed taken from fewer tokens says more about the first step than about the model.
 MEANINGFUL_TOKENS = 8
 
@@ -138,10 +139,7 @@ class Pipeline:
     def drain(self) -> None:
         """Refuse what comes, and end what is here: the daemon is about to stop."""
         self._draining = True
-        self._fail_all(
-            list(self._jobs.values()),
-            Draining("the node is stopping; ask it again when it is back, or another"),
-        )
+        self._fail_all(list(self._jobs.values()), Draining(STOPPING))
 
     async def give_signs_of_life(self, every_s: float = SIGN_OF_LIFE_S) -> None:
         """Tell those who hear nothing that they are not forgotten; runs until cancelled."""
@@ -196,7 +194,7 @@ class Pipeline:
 
     def _check(self, prompt: Prompt, known: Job | None) -> None:
         if self._draining:
-            raise Draining("the node is stopping; ask it again when it is back, or another")
+            raise Draining(STOPPING)
         if known is not None:
             raise DuplicateConflict(
                 f"this client's prompt {prompt.id!r} is still being answered, and its body was "

@@ -107,9 +107,8 @@ class StepLoop:
         try:
             self._engine.decode([chunk for _, chunk in batch])
         except EngineFailed as failure:
-            for slot in [slot for slot, _ in batch]:
-                self._release(slot)
-                self._emit(Refused(slot.job, failure.code, failure.error, failure.details))
+            for slot, _ in batch:
+                self._give_up(slot, failure)
             return
         finally:
             self.step_began_s = None
@@ -166,8 +165,7 @@ class StepLoop:
         try:
             token = self._engine.sample(slot.index, slot.sampler)
         except EngineFailed as failure:
-            self._release(slot)
-            self._emit(Refused(slot.job, failure.code, failure.error, failure.details))
+            self._give_up(slot, failure)
             return
         slot.answer.append(token)
         if token in self._engine.chat.stop_ids:
@@ -201,6 +199,10 @@ class StepLoop:
                 decode_s=slot.decode_s,
             )
         )
+
+    def _give_up(self, slot: _Slot, failure: EngineFailed) -> None:
+        self._release(slot)
+        self._emit(Refused(slot.job, failure.code, failure.error, failure.details))
 
     def _release(self, slot: _Slot) -> None:
         self._slots.remove(slot)

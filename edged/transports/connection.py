@@ -19,14 +19,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.errors import BrokerError
 from edged.settings import MqttSettings
-from edged.transports.decode import Incoming
+from edged.transports.decode import PARSED_FACTOR, Incoming
 from edged.transports.paho_loop import SocketWatcher, hang_up
 
 log = logging.getLogger(__name__)
 
 RECEIVE_MAXIMUM = 32
-PACKET_SIZE_FACTOR = 4
-"""A broker drops silently what exceeds the Maximum Packet Size, so it is far above our limit."""
 CONNECT_TIMEOUT_S = 10.0
 V5_TIMEOUT_S = 4.0
 """When another version is still to be tried: some brokers never answer an MQTT 5 greeting."""
@@ -211,7 +209,7 @@ class BrokerConnection:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = settings.session_expiry_s
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
-            properties.MaximumPacketSize = PACKET_SIZE_FACTOR * settings.max_payload_bytes
+            properties.MaximumPacketSize = PARSED_FACTOR * settings.max_payload_bytes
             kwargs = {"clean_start": False, "properties": properties}
         client.connect(settings.host, settings.port, settings.keepalive_s, **kwargs)
 

@@ -25,7 +25,10 @@ from edged.transports.body import (
 from edged.transports.topics import Topics, is_clean, is_level, may_reply
 
 PARSED_FACTOR = 4
-"""Up to so many times ``mqtt.max_payload_bytes``, a payload's own id and reply topic are found."""
+"""Up to so many times ``mqtt.max_payload_bytes``, a payload's own id and reply topic are found.
+
+Also our Maximum Packet Size in MQTT 5: a broker drops silently what exceeds that.
+"""
 T = TypeVar("T")
 
 
