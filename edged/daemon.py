@@ -9,10 +9,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 import edged
-from edged.engine.frames import Load
-from edged.engine.handle import EngineHandle
+from edged.engine.handle import EngineHandle, ModelState
+from edged.engine.supply import Supply
 from edged.pipeline import Pipeline
 from edged.settings import Settings
+from edged.spool.running import Running
 from edged.telemetry import presence
 from edged.transports.mqtt import MqttTransport
 
@@ -29,15 +30,20 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._engine = EngineHandle(_load(settings))
+        self._running = Running(settings.state_dir)
+        self._supply = Supply(settings)
+        self._engine = EngineHandle(self._supply)
         self._pipeline = Pipeline(settings.node, self._engine, settings.queue.max_prompts)
         self._transport = MqttTransport(settings, self._pipeline)
         self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises what ended one of the tasks, if that came first."""
         log.info("edged %s, node %s", edged.__version__, self._settings.node)
+        self._supply.start(unclean=self._running.begin())
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         work: dict[str, Coroutine[Any, Any, object]] = {
@@ -45,6 +51,7 @@ class Daemon:
             "transport": self._transport.run(),
             "signs-of-life": self._pipeline.give_signs_of_life(),
             "presence": self._publish_presence(),
+            "switch": self._switch_models(),
             "stop": self._stop.wait(),
         }
         tasks = [asyncio.create_task(run, name=name) for name, run in work.items()]
@@ -58,8 +65,21 @@ class Daemon:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._running.end()
         for task in ended:
             task.result()
+
+    async def _switch_models(self) -> None:
+        """On SIGHUP, go over to the model that was chosen: who is being answered comes first."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            if not self._supply.reread():
+                continue
+            log.info("switching to %s", self._supply.switching_to)
+            self._engine.hold()
+            await self._pipeline.wait_until_idle()
+            self._engine.restart()
 
     async def _publish_presence(self) -> None:
         """The card when it changes; the state when it changes, and every ten seconds."""
@@ -74,20 +94,25 @@ class Daemon:
             if now_s - counted_s >= 1:
                 tokens_per_s = (self._pipeline.tokens - counted) / (now_s - counted_s)
                 counted, counted_s = self._pipeline.tokens, now_s
-            problem = self._transport.problem
+            faults = [f"broker: {self._transport.problem}"] if self._transport.problem else []
+            if self._supply.fault:
+                faults.append(self._supply.fault)
             if last is not None and last["model_state"] != self._engine.state:
                 since_s = time.time()
+            planned = self._supply.planned
             state = presence.state(
                 presence.Activity(
                     model_state=self._engine.state,
-                    reason=self._engine.reason,
+                    reason=self._reason(),
+                    eta_s=self._eta_s(),
                     since_s=since_s,
                     queued=self._pipeline.queued,
                     active=self._pipeline.active,
                     tokens_per_s=tokens_per_s,
                     worker_pid=self._engine.pid,
                     ready=self._engine.ready,
-                    faults=(f"broker: {problem}",) if problem else (),
+                    needed_bytes=planned.needed_bytes if planned else None,
+                    faults=tuple(faults),
                 )
             )
             if presence.changed(last, state) or now_s - last_s >= STATE_EVERY_S:
@@ -97,21 +122,30 @@ class Daemon:
             if speed is not None and abs(speed - (shown_speed or 0)) > SPEED_STEP * speed:
                 shown_speed = round(speed, 1)
             self._transport.publish_card(
-                presence.card(self._settings.node, self._engine.ready, shown_speed)
+                presence.card(
+                    self._settings.node,
+                    self._engine.ready,
+                    shown_speed,
+                    planned,
+                )
             )
             await asyncio.sleep(STATE_LOOK_S)
 
+    def _reason(self) -> str | None:
+        """Why the model is in the state that it is in."""
+        if self._engine.state is ModelState.SWITCHING:
+            return f"switching to {self._supply.switching_to}"
+        planned = self._supply.planned
+        if self._engine.state is ModelState.SERVING and planned is not None and planned.steps:
+            return f"memory is short: {', '.join(planned.steps)}"
+        return self._engine.reason
 
-def _load(settings: Settings) -> Load:
-    return Load(
-        engine=settings.engine.name,
-        model_path=None if settings.model.path is None else str(settings.model.path),
-        state_dir=str(settings.state_dir),
-        ctx=settings.engine.ctx,
-        slots=settings.engine.slots,
-        threads=settings.engine.threads,
-        echo_step_ms=settings.engine.echo_step_ms,
-    )
+    def _eta_s(self) -> float | None:
+        """When the next model may serve, as far as the last load and answers tell."""
+        if self._engine.state is not ModelState.SWITCHING:
+            return None
+        answering_s = (self._pipeline.job_s or 0.0) if self._pipeline.active else 0.0
+        return round(answering_s + self._engine.load_s, 1)
 
 
 def run(settings: Settings) -> None:

@@ -5,6 +5,7 @@ EdgedError                     one line on stderr, exit code 1
 ├── ModelFileError             weights that must not reach native code            exit 3
 ├── EngineUnavailable          no engine can serve this model; says what to install  exit 4
 ├── BrokerError                the broker cannot be reached or refuses us         exit 5
+├── PullError                  a model could not be fetched; says what to do      exit 6
 └── PromptFailure              answered to the requester as a ``failed`` message
     ├── InvalidRequest         400  invalid_request
     ├── ReplyTopicForbidden    403  reply_topic_forbidden
@@ -16,7 +17,8 @@ EdgedError                     one line on stderr, exit code 1
     ├── Cancelled              499  cancelled
     ├── InternalFailure        500  internal
     ├── EngineFailed           500  engine_failed          retry later, unless the model is refused
-    └── Draining               503  draining               retry later
+    ├── Draining               503  draining               retry later
+    └── OutOfMemory            507  out_of_memory          retry later
 """
 
 from collections.abc import Mapping
@@ -53,6 +55,12 @@ class BrokerError(EdgedError):
     """The MQTT broker cannot be reached, or refused the connection."""
 
     exit_code = 5
+
+
+class PullError(EdgedError):
+    """A model could not be fetched into the store; what has arrived may be kept."""
+
+    exit_code = 6
 
 
 class PromptFailure(EdgedError):
@@ -151,6 +159,14 @@ class EngineFailed(PromptFailure):
 
     code = "engine_failed"
     status = 500
+    retryable = True
+
+
+class OutOfMemory(PromptFailure):
+    """No model fits what is available now; needed and available are in ``details``."""
+
+    code = "out_of_memory"
+    status = 507
     retryable = True
 
 

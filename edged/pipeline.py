@@ -76,11 +76,17 @@ class Pipeline:
         self._active: dict[int, Job] = {}
         self._numbers = itertools.count(1)
         self._draining = False
+        self._idle = asyncio.Event()
         self._job_s: float | None = None
         self.decode_tokens_per_s: float | None = None
         """Smoothed over the prompts finished so far."""
         self.tokens = 0
         """Tokens generated since the start."""
+
+    @property
+    def job_s(self) -> float | None:
+        """How long a prompt takes, smoothed; ``None`` before the first."""
+        return self._job_s
 
     @property
     def queued(self) -> int:
@@ -181,14 +187,22 @@ class Pipeline:
                 self._fail(job, kind(frame.error, details=frame.details))
         self._dispatch()
 
-    def engine_lost(self, reason: str, *, refused: bool) -> None:
-        """The worker is gone; with ``refused`` there will be none for this model."""
+    def engine_lost(self, reason: str) -> None:
+        """The worker is gone."""
         self._fail_all(
             list(self._active.values()),
             EngineFailed(f"the engine ended in the middle of this prompt: {reason}"),
         )
-        if refused:
-            self._fail_all(list(self._jobs.values()), self._refusal(reason))
+
+    def engine_refused(self, failure: PromptFailure) -> None:
+        """There is no worker, and none to be expected soon."""
+        self._fail_all(list(self._jobs.values()), failure)
+
+    async def wait_until_idle(self) -> None:
+        """Until the engine answers nobody."""
+        while self._active:
+            self._idle.clear()
+            await self._idle.wait()
 
     # The line itself
 
@@ -200,8 +214,8 @@ class Pipeline:
                 f"this client's prompt {prompt.id!r} is still being answered, and its body was "
                 "another; use a new id"
             )
-        if self._engine.state is ModelState.REFUSED:
-            raise self._refusal(self._engine.reason or "unknown")
+        if self._engine.state is ModelState.REFUSED and self._engine.refusal is not None:
+            raise self._engine.refusal
         self._check_model(prompt)
 
     def _check_model(self, prompt: Prompt) -> None:
@@ -266,6 +280,8 @@ class Pipeline:
         self._jobs.pop(job.key, None)
         self._queue.remove(job.key)
         self._active.pop(job.number, None)
+        if not self._active:
+            self._idle.set()
         if job.deadline is not None:
             job.deadline.cancel()
 
@@ -281,9 +297,6 @@ class Pipeline:
                 details={"deadline_s": waited_s, "queued": len(self._queue)},
             ),
         )
-
-    def _refusal(self, reason: str) -> EngineFailed:
-        return EngineFailed(f"this node's model cannot be served: {reason}", retryable=False)
 
     def _why_waiting(self, job: Job) -> str:
         if job.number in self._active:

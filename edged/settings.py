@@ -58,6 +58,14 @@ def default_state_dir() -> Path:
     return Path(base) / "edged"
 
 
+def default_store() -> Path:
+    """Where systemd says, else the user's XDG cache folder."""
+    if given := os.environ.get("CACHE_DIRECTORY"):
+        return Path(given.split(":")[0]) / "models"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edged" / "models"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -92,6 +100,10 @@ class ModelSettings(_Section):
     """Which weights to serve."""
 
     path: Path | None = Field(None, description="a GGUF file; unset: the bundled model")
+    store: Path = Field(default_factory=default_store, description="where pulled models are kept")
+    hub_token: SecretStr | None = Field(
+        None, description="the hub's token, for gated and private models"
+    )
 
 
 class EngineSettings(_Section):
@@ -105,9 +117,23 @@ class EngineSettings(_Section):
         None,
         ge=64,
         le=1_048_576,
-        description="tokens a prompt and its answer may fill; unset: the model's, at most 4096",
+        description="tokens a prompt and its answer may fill; unset: 4096, more if they fit",
     )
-    slots: int = Field(1, ge=1, le=64, description="prompts answered at the same time (llama_cpp)")
+    slots: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="prompts answered at the same time (llama_cpp); unset: as many as fit",
+    )
+    kv_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
+        None, description="how keys and values are kept; unset: the most exact that fits"
+    )
+    load_mode: Literal["none", "none-plain", "mmap"] | None = Field(
+        None, description="read into memory and repacked (none), not repacked, or mapped"
+    )
+    gpu_layers: int | None = Field(
+        None, ge=0, le=1024, description="layers on the GPU; unset: all that fit"
+    )
     echo_step_ms: float = Field(
         0, ge=0, le=10_000, description="how long a step of the echo engine takes"
     )
@@ -155,6 +181,9 @@ class Settings(BaseSettings):
 
     node: str = Field(default_factory=default_node, pattern=rf"^{NAME_PATTERN}$")
     state_dir: Path = Field(default_factory=default_state_dir)
+    profile: str | None = Field(
+        None, description="the hardware profile's name; unset: found by looking at the machine"
+    )
     mqtt: MqttSettings = MqttSettings()
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()

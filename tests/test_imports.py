@@ -26,7 +26,9 @@ LEVELS = (
 )
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 
-FOREIGN_TO_THE_DAEMON = ("numpy", "llama_cpp", "ctransformers", "rich", "jinja2")
+FOREIGN_TO_THE_DAEMON = (
+    *("numpy", "llama_cpp", "ctransformers", "rich", "jinja2", "huggingface_hub", "httpx2"),
+)
 
 
 def module_name(path: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from edged.engine.frames import Cancel, Finished, Piece, Ready, Refused, Submit
 from edged.engine.handle import ModelState
+from edged.errors import EngineFailed, OutOfMemory, PromptFailure
 from edged.messages import (
     Accepted,
     ChatMessage,
@@ -24,6 +25,7 @@ from edged.messages import (
 )
 from edged.pipeline import Pipeline
 
+TRUNCATED = EngineFailed("the file is truncated", retryable=False)
 READY = Ready("fake", "phi", "Q4_0", 4096, 1, 0.1, 0, 0)
 PATIENCE_S = 5.0
 
@@ -35,6 +37,7 @@ class FakeEngine:
         self.ready: Ready | None = READY
         self.state = ModelState.SERVING
         self.reason: str | None = None
+        self.refusal: PromptFailure | None = None
         self.submitted: list[Submit] = []
         self.cancelled: list[Cancel] = []
 
@@ -100,14 +103,19 @@ class Line:
     def piece(self, name: str, text: str, n: int) -> None:
         self.pipeline.engine_frame(Piece(self.job(name), text, n, 0.0))
 
-    def lose_worker(
-        self, reason: str = "it was ended by SIGKILL", *, refused: bool = False
-    ) -> None:
+    def lose_worker(self, reason: str = "it was ended by SIGKILL") -> None:
         """What the handle does when its worker is gone."""
         self.engine.ready = None
-        self.engine.state = ModelState.REFUSED if refused else ModelState.LOADING
+        self.engine.state = ModelState.LOADING
         self.engine.reason = reason
-        self.pipeline.engine_lost(reason, refused=refused)
+        self.pipeline.engine_lost(reason)
+
+    def refuse_model(self, failure: PromptFailure) -> None:
+        """What the handle does when there is nothing that could be loaded."""
+        self.lose_worker(failure.error)
+        self.engine.state = ModelState.REFUSED
+        self.engine.refusal = failure
+        self.pipeline.engine_refused(failure)
 
     def load(self, **changes: Any) -> None:
         """What the handle does when a worker is ready."""
@@ -515,7 +523,7 @@ async def test_a_refused_model_fails_those_who_wait_for_good() -> None:
     line = Line()
     line.ask("a")
     requester = line.ask("b")
-    line.lose_worker("the file is truncated", refused=True)
+    line.refuse_model(TRUNCATED)
 
     assert (requester.last.code, requester.last.retryable) == ("engine_failed", False)
     assert "truncated" in requester.last.error
@@ -523,7 +531,7 @@ async def test_a_refused_model_fails_those_who_wait_for_good() -> None:
 
 async def test_a_refused_model_refuses_prompts_that_come_later() -> None:
     line = Line()
-    line.lose_worker("the file is truncated", refused=True)
+    line.refuse_model(TRUNCATED)
     refusal = line.ask("a").last
 
     assert (refusal.code, refusal.retryable, "truncated" in refusal.error) == (
@@ -531,6 +539,28 @@ async def test_a_refused_model_refuses_prompts_that_come_later() -> None:
         False,
         True,
     )
+
+
+async def test_missing_memory_is_answered_with_the_numbers_and_a_hint() -> None:
+    line = Line()
+    numbers = {"needed": 3, "available": 2}
+    line.refuse_model(OutOfMemory("too little", retry_after_s=30, details=numbers))
+    refusal = line.ask("a").last
+
+    assert (refusal.code, refusal.status, refusal.retryable) == ("out_of_memory", 507, True)
+    assert (refusal.retry_after_s, refusal.details) == (30, numbers)
+
+
+async def test_idleness_comes_with_the_last_answer() -> None:
+    line = Line(slots=2)
+    line.ask("a")
+    line.ask("b")
+    idle = asyncio.create_task(line.pipeline.wait_until_idle())
+    line.finish("a")
+    await asyncio.sleep(0.01)
+    assert not idle.done()
+    line.finish("b")
+    await asyncio.wait_for(idle, PATIENCE_S)
 
 
 # Signs of life

@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": "edged.cli.status",
     "demo": "edged.cli.demo",
     "models": "edged.cli.models",
+    "profiles": "edged.cli.profiles",
     "config": "edged.cli.config",
     "version": "edged.cli.version",
 }

@@ -1,5 +1,6 @@
-"""``edged models``: what weights there are, and what a file holds."""
+"""``edged models``: what weights there are, what a file holds, and the store's upkeep."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,56 +9,173 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edged.engine.registry import BUNDLED_MODEL
-from edged.errors import ModelFileError
+from edged.cli import pull
+from edged.cli.shape import shape
+from edged.errors import EdgedError, ModelFileError
+from edged.models.bundled import BUNDLED_MODEL
 from edged.models.convert import convert_phi3_to_llama
 from edged.models.gguf import Header, check_model, read_header
-from edged.settings import load_settings
+from edged.models.partial import forget, partials
+from edged.models.store import Manifest, Store, StoredModel, remove_conversion
+from edged.settings import Settings, load_settings
 
 _MIB = 2**20
 
 
 @click.group(name="models")
 def command() -> None:
-    """List, show or convert model files."""
+    """Fetch, list, show, verify, remove or convert model files."""
 
 
 @command.command(name="list")
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.pass_obj
 def list_(config: Path | None, folders: tuple[Path, ...]) -> None:
-    """List the bundled model, the one that is set, and the GGUF files in FOLDERS."""
-    chosen = load_settings(config).model.path
-    files = [BUNDLED_MODEL, *([chosen] if chosen else [])]
+    """List the bundled model, the one that is set, the store's, and the GGUF files in FOLDERS."""
+    settings = load_settings(config).model
+    chosen = settings.path or BUNDLED_MODEL
+    models = Store(settings.store).models()
+    stored = {model.path for model in models}
+    files = [file for file in dict.fromkeys([BUNDLED_MODEL, chosen]) if file not in stored]
     for folder in folders:
-        files += sorted(folder.glob("*.gguf"))
-    table = Table("", "model", "quant", "MiB", "context", "file")
-    for file in dict.fromkeys(files):
-        mark = "→" if file == (chosen or BUNDLED_MODEL) else ""
-        try:
-            header = read_header(file)
-            check_model(header)
-        except ModelFileError as error:
-            table.add_row(mark, Text("unusable", style="red"), "", "", "", str(error), style="dim")
-            continue
-        size = f"{header.file_bytes / _MIB:.1f}"
-        table.add_row(
-            *(mark, header.name, header.quantisation, size, str(header.context_length), str(file))
-        )
+        files += [file for file in sorted(folder.glob("*.gguf")) if file not in stored]
+    table = Table("", "model", "quant", "MiB", "context", "checked", "from")
+    for file in files:
+        origin = "comes with edged" if file == BUNDLED_MODEL else str(file)
+        _add_row(table, file, None, origin, is_chosen=file == chosen)
+    for model in models:
+        _add_stored_row(table, model, is_chosen=model.path == chosen)
+    for partial, record in partials(settings.store):
+        total = "" if record.size_bytes is None else f" of {record.size_bytes / _MIB:.0f}"
+        arrived = f"{partial.arrived_bytes / _MIB:.0f}{total}"
+        row = ("", record.name, "", arrived, "", "half arrived", record.source)
+        table.add_row(*row, style="dim")
     Console(markup=False).print(table)
+
+
+def _add_stored_row(table: Table, model: StoredModel, *, is_chosen: bool) -> None:
+    if model.problem or model.manifest is None:
+        unusable = Text("unusable", style="red")
+        table.add_row("", model.name, "", "", "", unusable, model.problem, style="dim")
+    else:
+        checked = f"SHA-256 {'of the hub' if model.manifest.sha256_from == 'hub' else 'computed'}"
+        _add_row(table, model.path, (model.name, checked), model.manifest.source, is_chosen)
+
+
+def _add_row(
+    table: Table, file: Path, stored: tuple[str, str] | None, origin: str, is_chosen: bool
+) -> None:
+    try:
+        header = read_header(file)
+        check_model(header)
+    except ModelFileError as error:
+        unusable = Text("unusable", style="red")
+        table.add_row(
+            "", stored[0] if stored else "", "", "", "", unusable, str(error), style="dim"
+        )
+        return
+    name, checked = stored or (header.name, "")
+    size = f"{header.file_bytes / _MIB:.1f}"
+    mark = "→" if is_chosen else ""
+    context = str(header.context_length)
+    table.add_row(mark, name, header.quantisation, size, context, checked, origin)
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("model", required=False)
 @click.pass_obj
-def show(config: Path | None, file: Path | None) -> None:
-    """Show what the header of FILE says; without FILE, of the model that is set."""
-    header = read_header(file or load_settings(config).model.path or BUNDLED_MODEL)
+def show(config: Path | None, model: str | None) -> None:
+    """Show what a file's header says: of MODEL, a name in the store or a file.
+
+    Without MODEL, of the model that is set.
+    """
+    settings = load_settings(config).model
+    file = settings.path or BUNDLED_MODEL
+    manifest = None
+    if model:
+        stored = {each.name: each for each in Store(settings.store).models()}
+        if model in stored:
+            file, manifest = stored[model].path, stored[model].manifest
+        elif (file := Path(model)).suffix != ".gguf" and not file.exists():
+            Store(settings.store).find(model)  # its error lists what there is
+    header = read_header(file)
     table = Table(show_header=False)
-    for name, value in facts(header).items():
+    for name, value in (facts(header) | (origin(manifest) if manifest else {})).items():
         table.add_row(name, value)
     Console(markup=False).print(table)
     check_model(header)
+
+
+def origin(manifest: Manifest) -> dict[str, str]:
+    """Where a model of the store came from, in words."""
+    return {
+        "from": manifest.source,
+        "SHA-256": manifest.sha256,
+        "SHA-256 from": "the hub" if manifest.sha256_from == "hub" else "computed on arrival",
+        "arrived": f"{manifest.pulled_at:%Y-%m-%d %H:%M} UTC",
+        "catalogue": manifest.catalogue or "-",
+    }
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@click.pass_obj
+def verify(config: Path | None, names: tuple[str, ...]) -> None:
+    """Compare the weights of the models NAMES with their SHA-256; without NAMES, of all.
+
+    The exit code is 3 when one is damaged.
+    """
+    store = Store(load_settings(config).model.store)
+    models = [store.find(name) for name in names] or store.models()
+    broken = 0
+    with pull.progress() as report:
+        for model in models:
+            what = f"checking {model.name}"
+            try:
+                store.verify(
+                    model, deep=True, progress=lambda *done, what=what: report(what, *done)
+                )
+            except ModelFileError as error:
+                broken += 1
+                click.echo(f"{model.name}: {error}")
+            else:
+                click.echo(f"{model.name}: whole")
+    if broken:
+        raise ModelFileError(f"{broken} of {len(models)} models cannot be used")
+
+
+@command.command()
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rm(config: Path | None, name: str, yes: bool) -> None:
+    """Delete the model NAME from the store, or what of it has half arrived."""
+    settings = load_settings(config)
+    store = Store(settings.model.store)
+    is_partial = any(record.name == name for _, record in partials(store.folder))
+    is_stored = any(model.name == name for model in store.models())
+    path = store.weights_path(name) if is_stored or is_partial else store.find(name).path
+    if is_stored and _in_use(settings, name, path):
+        raise EdgedError(
+            f"{name} is in use; choose another first: edged models use NAME, or another model.path",
+        )
+    if not yes:
+        click.confirm(f"Delete {path}?" if is_stored else f"Delete the half of {name}?", abort=True)
+    forget(store.folder, name)
+    if is_stored:
+        remove_conversion(path, settings.state_dir)
+        store.remove(name)
+    click.echo(f"deleted {name}")
+
+
+def _in_use(settings: Settings, name: str, path: Path) -> bool:
+    try:
+        chosen = json.loads((settings.state_dir / "model.json").read_bytes())
+    except (OSError, ValueError):
+        chosen = None
+    if isinstance(chosen, dict) and chosen.get("model") == name:
+        return True
+    return settings.model.path is not None and settings.model.path.absolute() == path.absolute()
 
 
 def facts(header: Header) -> dict[str, str]:
@@ -95,3 +213,7 @@ def convert(source: Path, target: Path) -> None:
     with Console(stderr=True).status(f"converting {source} …"):
         convert_phi3_to_llama(source, target)
     click.echo(f"wrote {target} ({target.stat().st_size:,} bytes)")
+
+
+command.add_command(pull.command)
+command.add_command(shape)

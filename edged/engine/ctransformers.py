@@ -27,6 +27,8 @@ from edged.engine.spm import SpmTokenizer
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
 from edged.models.convert import ensure_converted
 from edged.models.gguf import Header
+from edged.models.shape import shape_of
+from edged.models.sizing import kv_token_bytes
 
 
 class CtransformersEngine:
@@ -46,18 +48,19 @@ class CtransformersEngine:
         path = header.path
         if header.architecture != "llama":
             path = ensure_converted(path, Path(load.state_dir))
-        self.model_name = header.name
+        self.model_name = load.model_name or header.name
         self.quantisation = header.quantisation
         self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
-        self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx)
+        self.max_batch_tokens = min(MAX_BATCH_TOKENS, load.ubatch_tokens, self.ctx)
         threads = load.threads or default_threads(header)
-        self._threads = (threads, threads)
+        self._threads = (threads, load.threads_prefill or threads)
         config = Config(context_length=self.ctx, batch_size=self.max_batch_tokens, threads=threads)
         try:
             self._llm: Any = LLM(str(path), "llama", config=config)
         except (RuntimeError, OSError) as error:
             raise ModelFileError(f"{path}: ctransformers cannot load it: {error}") from error
-        self._memory = EngineMemory(header.weights_bytes, header.kv_cache_bytes(self.ctx))
+        kv_bytes = kv_token_bytes(shape_of(header), "f16") * self.ctx
+        self._memory = EngineMemory(header.weights_bytes, kv_bytes)
         self._vocab_size: int = self._llm.vocab_size
         template = header.metadata.get("tokenizer.chat_template")
         tokenizer = self._tokenizer

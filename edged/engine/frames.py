@@ -27,6 +27,14 @@ class Load:
     slots: int
     threads: int | None
     echo_step_ms: float
+    model_name: str | None = None
+    """What it is called outside; unset: as its file says."""
+    threads_prefill: int | None = None
+    kv_type: str = "f16"
+    load_mode: str = "none"
+    ubatch_tokens: int = 512
+    """Prompt tokens that are computed at once; the scratch memory grows with them."""
+    gpu_layers: int = 0
 
 
 @dataclass(frozen=True)

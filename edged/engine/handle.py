@@ -31,11 +31,14 @@ from edged.engine.frames import (
     decode,
     encode,
 )
+from edged.errors import EdgedError, EngineFailed, OutOfMemory, PromptFailure
 
 log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 60.0
+MEMORY_LOOK_S = 5.0
+"""How often to look whether the memory that was missing has returned."""
 # A worker that served this long starts with a clean record.
 PROVEN_S = 60.0
 STALL_FACTOR = 10.0
@@ -50,6 +53,7 @@ class ModelState(StrEnum):
 
     LOADING = "loading"
     SERVING = "serving"
+    SWITCHING = "switching"
     REFUSED = "refused"
 
 
@@ -58,7 +62,34 @@ class EngineListener(Protocol):
 
     def engine_ready(self, ready: Ready) -> None: ...
     def engine_frame(self, frame: Piece | Finished | Refused) -> None: ...
-    def engine_lost(self, reason: str, *, refused: bool) -> None: ...
+    def engine_lost(self, reason: str) -> None: ...
+    def engine_refused(self, failure: PromptFailure) -> None: ...
+
+
+class Loads(Protocol):
+    """Where the handle learns what to load: ``edged.engine.supply``."""
+
+    async def next_load(self) -> Load:
+        """Raises ``OutOfMemory`` for now, another ``EdgedError`` for good."""
+        ...
+
+    def served(self) -> None:
+        """What was loaded serves."""
+        ...
+
+    def failed(self, reason: str) -> bool:
+        """What was to be loaded is not served; whether there is another to try at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a worker ended, or why there was none."""
+
+    reason: str
+    refusal: PromptFailure | None = None
+    """Given where trying again at once would say the same."""
+    served: bool = False
 
 
 @dataclass
@@ -76,16 +107,32 @@ class _Life:
 class EngineHandle:
     """One worker at a time, for as long as ``run`` runs."""
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
         self._writer: asyncio.StreamWriter | None = None
         self._listener: EngineListener | None = None
         self.ready: Ready | None = None
         self.state = ModelState.LOADING
         self.reason: str | None = None
         """Why the model is refused, or why the last worker ended."""
+        self.refusal: PromptFailure | None = None
+        """What a prompt is answered while ``state`` is ``REFUSED``."""
         self.pid: int | None = None
         self.starts = 0
+        self.load_s = 0.0
+        """How long the last load took."""
+        self._again = asyncio.Event()
+
+    def hold(self) -> None:
+        """Take no more prompts until another model serves; who is being answered goes on."""
+        self.ready = None
+        self.state = ModelState.SWITCHING
+
+    def restart(self) -> None:
+        """End the worker, and start one with what is to be loaded now."""
+        self._again.set()
+        if self._writer is not None:
+            self._writer.close()
 
     def submit(self, command: Submit) -> None:
         """Hand a prompt down; only while ``state`` is ``SERVING``."""
@@ -105,22 +152,45 @@ class EngineHandle:
         backoff_s = BACKOFF_FIRST_S
         while True:
             began_s = time.monotonic()
-            reason, refused = await self._live_once()
-            if time.monotonic() - began_s > PROVEN_S and not refused:
+            self._again.clear()
+            end = await self._one()
+            if self._again.is_set():  # it was to end: another is to be loaded
+                continue
+            listener.engine_lost(end.reason)
+            if not end.served and self._loads.failed(end.reason):
+                continue
+            if time.monotonic() - began_s > PROVEN_S and end.refusal is None:
                 backoff_s = BACKOFF_FIRST_S
-            if refused:
+            if end.refusal is not None:
                 backoff_s = BACKOFF_MAX_S
             pause_s = backoff_s * random.uniform(0.8, 1.2)
-            if reason != self.reason or not refused:
-                log.error("the model is not served: %s; trying again in %.1f s", reason, pause_s)
-            self.reason = reason
-            self.state = ModelState.REFUSED if refused else ModelState.LOADING
-            listener.engine_lost(reason, refused=refused)
-            await asyncio.sleep(pause_s)
+            if isinstance(end.refusal, OutOfMemory):
+                pause_s = MEMORY_LOOK_S
+            if end.reason != self.reason or end.refusal is None:
+                log.error(
+                    "the model is not served: %s; trying again in %.1f s", end.reason, pause_s
+                )
+            self.reason, self.refusal = end.reason, end.refusal
+            self.state = ModelState.LOADING
+            if end.refusal is not None:
+                self.state = ModelState.REFUSED
+                listener.engine_refused(end.refusal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._again.wait(), pause_s)
             backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
-    async def _live_once(self) -> tuple[str, bool]:
-        """One worker from start to end: why it ended, and whether it refused the model."""
+    async def _one(self) -> _End:
+        """One worker, if there is something for it to load."""
+        try:
+            load = await self._loads.next_load()
+        except OutOfMemory as failure:
+            return _End(failure.error, failure)
+        except EdgedError as error:
+            return _refused(str(error))
+        return await self._live_once(load)
+
+    async def _live_once(self, load: Load) -> _End:
+        """One worker from start to end."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -136,7 +206,7 @@ class EngineHandle:
                 )
             except OSError as error:  # most likely no memory, of which there may be more soon
                 ours.close()
-                return f"the worker cannot be started: {error.strerror or error}", False
+                return _End(f"the worker cannot be started: {error.strerror or error}")
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
         self.pid = process.pid
@@ -147,7 +217,7 @@ class EngineHandle:
         listening = asyncio.create_task(_log_lines(process.stderr, last_words), name="worker-log")
         watching = asyncio.create_task(self._watch(process, life), name="worker-watch")
         try:
-            self._send(self._load)
+            self._send(load)
             await self._read(reader, life)
             # Nothing more is handed to it: who waits is answered by its successor.
             self._writer = self.ready = None
@@ -162,11 +232,11 @@ class EngineHandle:
             await _end(process)
             listening.cancel()
         if life.load_error is not None:
-            return life.load_error, True
+            return _refused(life.load_error)
         if last_words:
             # For the log alone: it may name paths, and reasons are published.
             log.error("the worker's last words: %s", " | ".join(last_words))
-        return life.kill_reason or _describe(status), False
+        return _End(life.kill_reason or _describe(status), served=life.ready)
 
     async def _read(self, reader: asyncio.StreamReader, life: _Life) -> None:
         assert self._listener is not None
@@ -187,7 +257,9 @@ class EngineHandle:
                     life.ready = True
                     self.ready = frame
                     self.state = ModelState.SERVING
-                    self.reason = None
+                    self.reason = self.refusal = None
+                    self.load_s = frame.load_s
+                    self._loads.served()
                     self._listener.engine_ready(frame)
                 case LoadFailed():
                     life.load_error = frame.error
@@ -211,6 +283,11 @@ class EngineHandle:
             if life.kill_reason is not None:
                 _kill(process)
                 return
+
+
+def _refused(reason: str) -> _End:
+    failure = EngineFailed(f"this node's model cannot be served: {reason}", retryable=False)
+    return _End(reason, failure)
 
 
 async def _log_lines(stream: asyncio.StreamReader, last_words: deque[str]) -> None:

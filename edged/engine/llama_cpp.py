@@ -5,6 +5,7 @@ ctypes structure takes the assignment of a name that it does not have without a 
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,8 +25,17 @@ from edged.engine.protocol import (
 )
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
 from edged.models.gguf import Header
+from edged.models.shape import shape_of
+from edged.models.sizing import kv_token_bytes
 
 ARCHITECTURES = frozenset({"phi3", "phimoe", "llama"})
+
+_LOAD_MODES = {
+    "none": lib.LLAMA_LOAD_MODE_NONE,
+    "none-plain": lib.LLAMA_LOAD_MODE_NONE,
+    "mmap": lib.LLAMA_LOAD_MODE_MMAP,
+}
+_KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
 
 _LOG_WARNING = 3  # enum ggml_log_level of ggml.h
 _LOG_ERROR = 4
@@ -42,29 +52,38 @@ class LlamaCppEngine:
             raise EngineUnavailable(f"llama_cpp does not serve {header.architecture} models here")
         self._log = _quiet_log()
         threads = load.threads or default_threads(header)
-        self.model_name = header.name
+        kv_type = _KV_TYPES[load.kv_type]
+        self.model_name = load.model_name or header.name
         self.quantisation = header.quantisation
         self.slots = load.slots
         self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
         self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx * self.slots)
         lib.llama_backend_init()
         model = lib.llama_model_default_params()
-        # The repacked weights without the mapped file beside them: half the memory (models.md).
-        _set(model, load_mode=lib.LLAMA_LOAD_MODE_NONE, use_extra_bufts=True, n_gpu_layers=0)
+        _set(
+            model,
+            load_mode=_LOAD_MODES[load.load_mode],
+            use_extra_bufts=load.load_mode != "none-plain",
+            n_gpu_layers=load.gpu_layers,
+        )
         path = str(header.path)
         self._model: Any = lib.llama_model_load_from_file(path.encode(), model)
         if not self._model:
             raise ModelFileError(f"{path}: llama.cpp cannot load it; its log has the reason")
+        if load.load_mode != "mmap":
+            _drop_page_cache(header)
         context = lib.llama_context_default_params()
         _set(
             context,
             n_ctx=self.ctx * self.slots,
             n_batch=self.max_batch_tokens,
-            n_ubatch=self.max_batch_tokens,
+            n_ubatch=min(load.ubatch_tokens, self.max_batch_tokens),
             n_seq_max=self.slots,
-            n_outputs_max=max(self.slots, 8),
+            n_outputs_max=self.slots,
             n_threads=threads,
-            n_threads_batch=threads,
+            n_threads_batch=load.threads_prefill or threads,
+            type_k=kv_type,
+            type_v=kv_type,
             no_perf=True,
             kv_unified=False,
         )
@@ -76,7 +95,8 @@ class LlamaCppEngine:
                 "slots; set engine.ctx or engine.slots lower"
             )
         self._size = EngineMemory(
-            header.weights_bytes, header.kv_cache_bytes(self.ctx * self.slots)
+            header.weights_bytes,
+            kv_token_bytes(shape_of(header), load.kv_type) * self.ctx * self.slots,
         )
         self._memory: Any = lib.llama_get_memory(self._context)
         self._vocabulary = LlamaVocabulary(self._model)
@@ -139,13 +159,16 @@ class LlamaVocabulary:
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         """See ``Engine``."""
         data = text.encode()
-        room = len(data) + 2  # one id a byte at most, and the space put in front
-        ids = (lib.llama_token * room)()
-        count = lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, parse_special)
-        if count < 0:
-            raise EngineFailed(f"llama.cpp's tokenizer wants {-count} ids for {len(data)} bytes")
-        found: list[int] = ids[:count]
-        return found
+        room = len(data) + 2  # one id a byte, and the space put in front, which may be one each
+        while True:
+            ids = (lib.llama_token * room)()
+            count = lib.llama_tokenize(
+                self._vocab, data, len(data), ids, room, False, parse_special
+            )
+            if count >= 0:
+                found: list[int] = ids[:count]
+                return found
+            room = -count  # a vocabulary without the sign for a space spells it in three bytes
 
     def token_bytes(self, token: int) -> bytes:
         """See ``Engine``."""
@@ -176,6 +199,15 @@ class LlamaVocabulary:
             return ""
         text: bytes = lib.llama_vocab_get_text(self._vocab, token)
         return text.decode(errors="replace")
+
+
+def _drop_page_cache(header: Header) -> None:
+    """Give back the pages of a file that was read into memory of our own.
+
+    They would count against a memory cgroup, and a CUDA allocation on a Jetson fails beside them.
+    """
+    with header.path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _set(parameters: ctypes.Structure, **fields: object) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 from edged.engine.frames import Load
 from edged.engine.protocol import Engine
 from edged.errors import EngineUnavailable
+from edged.models.bundled import BUNDLED_MODEL
 from edged.models.gguf import Header, check_model, read_header
-
-ASSETS = Path(__file__).parent.parent / "assets"
-BUNDLED_MODEL = ASSETS / "edged-tiny-phi3-q4_0.gguf"
 
 # name → module, class, what to install; the best first.
 _WITH_WEIGHTS = {

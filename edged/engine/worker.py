@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from edged.engine.frames import (
     LENGTH,
     Cancel,
@@ -30,15 +32,18 @@ from edged.engine.frames import (
     decode,
     encode,
 )
+from edged.engine.protocol import BatchChunk, Engine, Logits
 from edged.engine.registry import open_engine
 from edged.engine.step_loop import FIRST_STEP_S, StepLoop
-from edged.errors import EdgedError
+from edged.errors import EdgedError, EngineFailed, ModelFileError
 
 HEARTBEAT_S = 1.0
 PROCESS_NAME = b"edged-engine"
 # The kernel's out-of-memory killer should pick the worker, never the daemon.
 OOM_SCORE_ADJUSTMENT = "800"
 _PR_SET_NAME = 15
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_GIVEN_BACK_BYTES = 1 << 20
 
 
 class Channel:
@@ -92,6 +97,8 @@ def main() -> None:
     threading.Thread(target=_beat, args=(channel, heartbeat), name="heartbeat", daemon=True).start()
     try:
         engine = open_engine(load)
+        if load.engine != "echo":
+            first_answer(engine)
         loop = StepLoop(engine, channel.send)
     except EdgedError as error:
         channel.send(LoadFailed(str(error)))
@@ -113,6 +120,36 @@ def main() -> None:
         _take_commands(loop, commands)
         if not loop.idle:
             loop.step()
+
+
+class _Finite:
+    """A picker that wants numbers."""
+
+    def pick(self, logits: Logits) -> int:
+        if not np.isfinite(logits).all():
+            raise EngineFailed("the logits are not finite")
+        return int(logits.argmax())
+
+
+def first_answer(engine: Engine, tokens: int = 4) -> None:
+    """Let a loaded model say something before anybody relies on it.
+
+    Raises ``ModelFileError`` where it cannot: weights may be well-formed and still be noise.
+    """
+    prompt = engine.tokenise("Hello", parse_special=False)
+    said = [engine.chat.bos_id, *prompt] if engine.chat.bos_id is not None else prompt
+    position = 0
+    try:
+        for _ in range(tokens):
+            engine.decode([BatchChunk(0, position, said, wants_logits=True)])
+            position += len(said)
+            said = [engine.sample(0, _Finite())]
+    except EngineFailed as failure:
+        raise ModelFileError(
+            f"{engine.model_name} fails at its first answer: {failure}; the weights are damaged, "
+            "fetch them again"
+        ) from failure
+    engine.forget(0, 0)
 
 
 def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down]) -> None:
@@ -142,9 +179,13 @@ def _beat(channel: Channel, heartbeat: Callable[[], Heartbeat]) -> None:
 
 
 def _present_ourselves() -> None:
-    """Set what ps shows and whom the kernel kills first; both are good to have, neither needed."""
+    """What ps shows, whom the kernel kills first, what malloc keeps: good to have, not needed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_NAME, PROCESS_NAME, 0, 0, 0)
+    # glibc raises the size from which freed memory goes back to the system as it sees larger
+    # ones; a model's staging buffers, some 30 MiB, would then stay with us.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJUSTMENT, "ascii")
 

@@ -17,7 +17,6 @@ import hashlib
 import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,11 @@ from typing import BinaryIO, Final
 
 from edged.errors import EngineUnavailable, ModelFileError
 from edged.models.gguf import Header, TensorInfo, check_model, read_header
+from edged.models.gguf_writer import PARTIAL, appearing, padded, preamble, string, tensor_entry
 
 CONVERTER_VERSION: Final = 1  # raised when the written file changes, so that caches are renewed
 
 _CHUNK_BYTES: Final = 4 << 20
-_PARTIAL: Final = ".partial"
 _INSTEAD: Final = "serve it with the engine llama_cpp (install edged[llama-cpp])"
 # What ggml knew when ctransformers 0.2.27 was built.
 _KNOWN_TYPES: Final = frozenset(
@@ -79,10 +78,10 @@ def convert_phi3_to_llama(source: Path, target: Path) -> None:
     _check_convertible(header)
     plan = list(_plan(header))
     head = _head(header, plan)
-    needed = head.size_bytes + sum(_padded(rows.size_bytes, header.alignment) for rows in plan)
+    needed = head.size_bytes + sum(padded(rows.size_bytes, header.alignment) for rows in plan)
     try:
         _check_space(target.parent, needed)
-        with _appearing(target) as partial:
+        with appearing(target) as partial:
             with partial.open("wb") as out, source.open("rb", buffering=0) as file:
                 _write(_Source(file.fileno(), header), head, plan, out)
             check_model(read_header(partial))
@@ -110,7 +109,7 @@ def ensure_converted(source: Path, state_dir: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.parent / ".lock"):
-            for partial in target.parent.glob(f".*{_PARTIAL}"):  # of a process that died
+            for partial in target.parent.glob(f".*{PARTIAL}"):  # of a process that died
                 partial.unlink()
             if not _is_whole(target):
                 convert_phi3_to_llama(source, target)
@@ -200,26 +199,21 @@ def _head(header: Header, plan: list[_Rows]) -> _Head:
         if not key.startswith(_DROPPED_KEYS)
     }
     parts: list[bytes | tuple[int, int]] = [
-        b"GGUF" + struct.pack("<IQQ", header.version, len(plan), len(kept)),
+        preamble(len(plan), len(kept), header.version),
     ]
     for key, renamed in kept.items():
-        parts.append(_string(renamed))
+        parts.append(string(renamed))
         span = header.spans[key]
         if key == "general.architecture":
-            parts.append(struct.pack("<I", span.type) + _string("llama"))
+            parts.append(struct.pack("<I", span.type) + string("llama"))
         else:
             parts.append((span.start, span.end))
     offset = 0
     for rows in plan:
-        shape = rows.shape
-        parts.append(
-            _string(rows.name)
-            + struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
-            + struct.pack("<IQ", rows.source.type.id, offset),
-        )
-        offset += _padded(rows.size_bytes, header.alignment)
+        parts.append(tensor_entry(rows.name, rows.shape, rows.source.type, offset))
+        offset += padded(rows.size_bytes, header.alignment)
     size = sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in parts)
-    padding = _padded(size, header.alignment) - size
+    padding = padded(size, header.alignment) - size
     return _Head((*parts, bytes(padding)), size + padding)
 
 
@@ -258,7 +252,7 @@ def _write(source: _Source, front: _Head, plan: list[_Rows], out: BinaryIO) -> N
             out.writelines(_interleave(head, rows.source.row_bytes) for head in heads)
         else:
             out.writelines(source.chunks(rows.offset_bytes, rows.size_bytes))
-        out.write(bytes(_padded(rows.size_bytes, source.header.alignment) - rows.size_bytes))
+        out.write(bytes(padded(rows.size_bytes, source.header.alignment) - rows.size_bytes))
 
 
 def _interleave(head: bytes, row_bytes: int) -> bytes:
@@ -272,15 +266,6 @@ def _interleave(head: bytes, row_bytes: int) -> bytes:
     )
 
 
-def _padded(size: int, alignment: int) -> int:
-    return -(-size // alignment) * alignment
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode()
-    return struct.pack("<Q", len(raw)) + raw
-
-
 def _check_space(folder: Path, needed: int) -> None:
     available = shutil.disk_usage(folder).free
     if available < needed:
@@ -288,31 +273,6 @@ def _check_space(folder: Path, needed: int) -> None:
             f"{folder}: the converted model needs {needed} bytes, but {available} are available; "
             f"make room, choose another state_dir, or {_INSTEAD}",
         )
-
-
-@contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A file that takes the name ``target`` when all of it is on the disk, or vanishes."""
-    descriptor, name = tempfile.mkstemp(_PARTIAL, f".{target.name}.", target.parent)
-    os.close(descriptor)
-    partial = Path(name)
-    try:
-        yield partial
-        _sync(partial)
-        partial.chmod(0o644)
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

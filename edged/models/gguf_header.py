@@ -89,18 +89,6 @@ class Header:
         """What the tensors fill; the parts of a quantised file differ, so they are summed."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
-    def kv_cache_bytes(self, tokens: int) -> int:
-        """Keys and values of ``tokens`` positions at f16, two bytes an element.
-
-        2 (K and V) x layers x KV heads x head size.
-        """
-        architecture = self.architecture
-        heads = self.get_int(f"{architecture}.attention.head_count")
-        kv_heads = self.get_int(f"{architecture}.attention.head_count_kv", heads)
-        head_size = self.get_int(f"{architecture}.embedding_length") // heads
-        layers = self.get_int(f"{architecture}.block_count")
-        return 2 * layers * kv_heads * head_size * 2 * tokens
-
     @property
     def quantisation(self) -> str:
         """As people call it ("Q4_K_M"): the declared one, else what most bytes are in."""

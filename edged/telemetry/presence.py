@@ -9,6 +9,9 @@ from typing import Any
 
 import edged
 from edged.engine.frames import Ready
+from edged.engine.plan_frames import Answer
+from edged.errors import EdgedError
+from edged.hardware.memory import available
 
 FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "stop")
 
@@ -20,26 +23,38 @@ class Activity:
     model_state: str
     reason: str | None
     since_s: float
+    eta_s: float | None
     queued: int
     active: int
     tokens_per_s: float
     worker_pid: int | None
     ready: Ready | None
+    needed_bytes: int | None
     faults: tuple[str, ...]
 
 
-def card(node: str, ready: Ready | None, decode_tokens_per_s: float | None) -> dict[str, Any]:
+def card(
+    node: str,
+    ready: Ready | None,
+    decode_tokens_per_s: float | None,
+    planned: Answer | None,
+) -> dict[str, Any]:
     """The card; what needs a loaded model is ``None`` until there is one."""
+    load = planned.load if planned and ready else None
     return {
         "node": node,
         "version": edged.__version__,
         "device": device_name(),
-        "profile": None,  # hardware profiles come with the sizing
+        "profile": planned.profile if planned else None,
         "engine": ready.engine if ready else None,
         "model": ready.model if ready else None,
         "quant": ready.quantisation if ready else None,
         "ctx": ready.ctx if ready else None,
         "slots": ready.slots if ready else None,
+        "kv_type": load.kv_type if load else None,
+        "gpu_layers": load.gpu_layers if load else None,
+        "rope": planned.rope if planned and ready else None,
+        "fallbacks": list(planned.steps) if planned and ready else [],
         "decode_tokens_per_s": decode_tokens_per_s,
         "features": list(FEATURES),
         "pools": [],
@@ -53,8 +68,10 @@ def state(activity: Activity) -> dict[str, Any]:
         "level": "nominal",
         "reason": activity.reason,
         "since": round(activity.since_s, 3),
+        "eta_s": activity.eta_s,
         "memory": {
-            "available_bytes": available_bytes(),
+            "available_bytes": _available_bytes(),
+            "needed_bytes": activity.needed_bytes,
             "worker_bytes": resident_bytes(activity.worker_pid),
             "weights_bytes": ready.weights_bytes if ready else None,
             "kv_cache_bytes": ready.kv_cache_bytes if ready else None,
@@ -69,7 +86,7 @@ def state(activity: Activity) -> dict[str, Any]:
 
 def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     """Whether a state differs in more than what always moves a little."""
-    moving = {"memory", "tokens_per_s"}
+    moving = {"memory", "tokens_per_s", "eta_s"}
     return before is None or any(before[key] != after[key] for key in after if key not in moving)
 
 
@@ -86,12 +103,12 @@ def device_name(root: Path = Path("/")) -> str:
     return platform.machine()
 
 
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """``MemAvailable``: what can be used without swapping."""
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+def _available_bytes() -> int | None:
+    """What a load could still take: MemAvailable, or less under a control group's limit."""
+    try:
+        return available().bytes
+    except EdgedError:
+        return None
 
 
 def resident_bytes(pid: int | None, root: Path = Path("/")) -> int | None:

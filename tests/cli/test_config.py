@@ -77,7 +77,7 @@ def test_every_setting_is_shown_in_its_section() -> None:
     shown = as_toml(Settings(node="attic")).splitlines()
 
     for section in Settings.model_fields:
-        assert section in ("node", "state_dir") or f"[{section}]" in shown
+        assert section in ("node", "state_dir", "profile") or f"[{section}]" in shown
 
 
 def test_what_is_shown_can_be_read_again() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.engine.registry import BUNDLED_MODEL
+from edged.models.bundled import BUNDLED_MODEL
 
 lib = pytest.importorskip("llama_cpp")
 

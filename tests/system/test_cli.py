@@ -11,7 +11,7 @@ import pytest
 from bus_client import PATIENCE_S, BusClient
 from node import Broker, Node, free_port, running
 
-from edged.engine.registry import BUNDLED_MODEL
+from edged.models.bundled import BUNDLED_MODEL
 
 
 def edged(

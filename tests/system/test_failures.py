@@ -12,7 +12,7 @@ import pytest
 from bus_client import PATIENCE_S, BusClient
 from node import Broker, Node, free_port, running, wait_until_open
 
-from edged.engine.registry import BUNDLED_MODEL
+from edged.models.bundled import BUNDLED_MODEL
 
 
 def test_a_killed_worker_ends_its_prompt_and_the_next_one_is_answered(

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 import edged
-from edged.engine.frames import Ready
+from edged.engine.frames import Load, Ready
+from edged.engine.plan_frames import Answer
 from edged.telemetry import presence
 from edged.telemetry.presence import (
     Activity,
-    available_bytes,
-    card,
     changed,
     device_name,
     resident_bytes,
@@ -26,13 +25,27 @@ ACTIVITY = Activity(
     model_state="serving",
     reason=None,
     since_s=1234.56789,
+    eta_s=None,
     queued=3,
     active=1,
     tokens_per_s=12.3456,
     worker_pid=None,
     ready=READY,
+    needed_bytes=30,
     faults=("broker: refused",),
 )
+
+
+PLANNED = Answer(
+    load=Load("auto", "tiny.gguf", "", 1024, 1, 2, 0),
+    profile="pi5-8gb",
+    rope="plain",
+    steps=("1 slots instead of 2",),
+)
+
+
+def card(ready: Ready | None, speed: float | None) -> dict[str, object]:
+    return presence.card("attic", ready, speed, PLANNED)
 
 
 def write(root: Path, path: str, content: str | bytes) -> None:
@@ -45,7 +58,7 @@ def write(root: Path, path: str, content: str | bytes) -> None:
 
 
 def test_the_card_has_the_fields_of_the_wire_protocol() -> None:
-    assert set(card("attic", READY, 12.5)) == {
+    assert set(card(READY, 12.5)) == {
         "node",
         "version",
         "device",
@@ -55,6 +68,10 @@ def test_the_card_has_the_fields_of_the_wire_protocol() -> None:
         "quant",
         "ctx",
         "slots",
+        "kv_type",
+        "gpu_layers",
+        "rope",
+        "fallbacks",
         "decode_tokens_per_s",
         "features",
         "pools",
@@ -62,7 +79,7 @@ def test_the_card_has_the_fields_of_the_wire_protocol() -> None:
 
 
 def test_the_card_says_what_is_served() -> None:
-    said = card("attic", READY, 12.5)
+    said = card(READY, 12.5)
 
     assert [said[name] for name in ("node", "version", "engine", "model", "quant", "ctx")] == [
         "attic",
@@ -74,14 +91,26 @@ def test_the_card_says_what_is_served() -> None:
     ]
 
 
+def test_the_card_tells_the_plan_and_what_had_to_give_for_it() -> None:
+    said = card(READY, 12.5)
+
+    assert [said[name] for name in ("profile", "kv_type", "gpu_layers", "rope")] == [
+        "pi5-8gb",
+        "f16",
+        0,
+        "plain",
+    ]
+    assert said["fallbacks"] == ["1 slots instead of 2"]
+
+
 def test_the_card_leaves_open_what_needs_a_model_until_there_is_one() -> None:
-    said = card("attic", None, None)
+    said = card(None, None)
 
     assert {said[name] for name in ("engine", "model", "quant", "ctx", "slots")} == {None}
 
 
 def test_the_card_and_the_state_can_be_sent_as_json() -> None:
-    assert json.loads(json.dumps([card("attic", READY, 1.0), state(ACTIVITY)]))
+    assert json.loads(json.dumps([card(READY, 1.0), state(ACTIVITY)]))
 
 
 # The state
@@ -94,6 +123,7 @@ def test_the_state_says_what_the_node_is_doing() -> None:
     assert said == {
         "level": "nominal",
         "reason": None,
+        "eta_s": None,
         "since": 1234.568,
         "queued": 3,
         "active": 1,
@@ -107,6 +137,13 @@ def test_the_state_says_how_much_memory_the_worker_holds() -> None:
     memory = state(replace(ACTIVITY, worker_pid=os.getpid()))["memory"]
 
     assert 2**20 < memory["worker_bytes"] < 2**40
+
+
+def test_the_state_says_how_much_a_load_needs_and_could_take() -> None:
+    memory = state(ACTIVITY)["memory"]
+
+    assert memory["needed_bytes"] == 30
+    assert memory["available_bytes"] > 2**20
 
 
 def test_without_a_worker_its_memory_is_unknown() -> None:
@@ -170,26 +207,6 @@ def test_a_device_tree_whose_name_is_no_utf8_does_no_harm(tmp_path: Path) -> Non
     assert device_name(tmp_path)
 
 
-def test_available_memory_is_what_the_kernel_says_in_bytes(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        "proc/meminfo",
-        "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    5000 kB\n",
-    )
-
-    assert available_bytes(tmp_path) == 5000 * 1024
-
-
-@pytest.mark.parametrize("meminfo", [None, "MemTotal: 8000 kB\n"])
-def test_available_memory_that_the_kernel_does_not_say_is_unknown(
-    tmp_path: Path, meminfo: str | None
-) -> None:
-    if meminfo is not None:
-        write(tmp_path, "proc/meminfo", meminfo)
-
-    assert available_bytes(tmp_path) is None
-
-
 def test_resident_memory_is_what_the_kernel_says_in_bytes(tmp_path: Path) -> None:
     write(tmp_path, "proc/42/status", "Name:\tedged\nVmPeak:\t  900 kB\nVmRSS:\t  300 kB\n")
 
@@ -206,6 +223,5 @@ def test_resident_memory_of_a_zombie_is_unknown(tmp_path: Path) -> None:
     assert resident_bytes(42, tmp_path) is None
 
 
-def test_this_machine_has_a_name_and_memory() -> None:
+def test_this_machine_has_a_name() -> None:
     assert presence.device_name()
-    assert (presence.available_bytes() or 0) > 2**20

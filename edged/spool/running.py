@@ -1,0 +1,70 @@
+"""One daemon a state directory, found by its process id; and whether the last one stopped well."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final, TextIO
+
+from edged.errors import ConfigError
+
+_FILE: Final = "daemon.pid"
+
+
+class Running:
+    """Held by a daemon from its start to its clean stop.
+
+    The file stays where the process dies, without its lock: that is how the next one knows.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / _FILE
+        self._file: TextIO | None = None
+
+    def begin(self) -> bool:
+        """Take the state directory; whether the last daemon left it without a clean stop.
+
+        Raises ``ConfigError`` where another daemon holds it, or it cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unclean = self._path.exists()
+            file = self._path.open("a+", encoding="ascii")
+        except OSError as error:
+            raise ConfigError(
+                f"state_dir: {self._path.parent} cannot be written: {error.strerror}; make it, or "
+                "set another"
+            ) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise ConfigError(
+                f"state_dir: another daemon (process {file.read().strip()}) uses "
+                f"{self._path.parent}; stop it, or set another state_dir for this one"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+        return unclean
+
+    def end(self) -> None:
+        """A clean stop."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+def running_pid(state_dir: Path) -> int | None:
+    """The daemon that holds this state directory; ``None`` when none does."""
+    try:
+        with (state_dir / _FILE).open(encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                text = file.read().strip()
+                return int(text) if text.isdecimal() else None
+    except OSError:
+        return None
+    return None
