@@ -17,9 +17,11 @@ _COMMANDS = {
     "ask": "edged.cli.ask",
     "status": "edged.cli.status",
     "demo": "edged.cli.demo",
+    "plan": "edged.cli.plan",
     "models": "edged.cli.models",
     "profiles": "edged.cli.profiles",
     "config": "edged.cli.config",
+    "doctor": "edged.cli.doctor",
     "version": "edged.cli.version",
 }
 

@@ -1,6 +1,6 @@
 """``edged models``: what weights there are, what a file holds, and the store's upkeep."""
 
-import json
+import contextlib
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from rich.text import Text
 
 from edged.cli import pull
 from edged.cli.shape import shape
-from edged.errors import EdgedError, ModelFileError
+from edged.cli.use import use
+from edged.errors import ConfigError, EdgedError, ModelFileError
 from edged.models.bundled import BUNDLED_MODEL
 from edged.models.convert import convert_phi3_to_llama
 from edged.models.gguf import Header, check_model, read_header
 from edged.models.partial import forget, partials
+from edged.models.selection import read_selection
 from edged.models.store import Manifest, Store, StoredModel, remove_conversion
 from edged.settings import Settings, load_settings
 
@@ -32,11 +34,13 @@ def command() -> None:
 @click.pass_obj
 def list_(config: Path | None, folders: tuple[Path, ...]) -> None:
     """List the bundled model, the one that is set, the store's, and the GGUF files in FOLDERS."""
-    settings = load_settings(config).model
-    chosen = settings.path or BUNDLED_MODEL
+    everything = load_settings(config)
+    settings = everything.model
     models = Store(settings.store).models()
+    chosen = _chosen(everything, models)
     stored = {model.path for model in models}
-    files = [file for file in dict.fromkeys([BUNDLED_MODEL, chosen]) if file not in stored]
+    first = [BUNDLED_MODEL, *([settings.path] if settings.path else [])]
+    files = [file for file in dict.fromkeys(first) if file not in stored]
     for folder in folders:
         files += [file for file in sorted(folder.glob("*.gguf")) if file not in stored]
     table = Table("", "model", "quant", "MiB", "context", "checked", "from")
@@ -51,6 +55,18 @@ def list_(config: Path | None, folders: tuple[Path, ...]) -> None:
         row = ("", record.name, "", arrived, "", "half arrived", record.source)
         table.add_row(*row, style="dim")
     Console(markup=False).print(table)
+    if chosen is None:
+        click.echo("→ none is chosen: the best that fits is served; see: edged plan")
+
+
+def _chosen(settings: Settings, models: list[StoredModel]) -> Path | None:
+    """What is served; ``None`` where that is for the plan to say."""
+    if settings.model.path is not None:
+        return settings.model.path
+    named = read_selection(settings.state_dir).model
+    if named is not None:
+        return Store(settings.model.store).weights_path(named)
+    return None if models else BUNDLED_MODEL
 
 
 def _add_stored_row(table: Table, model: StoredModel, *, is_chosen: bool) -> None:
@@ -169,12 +185,9 @@ def rm(config: Path | None, name: str, yes: bool) -> None:
 
 
 def _in_use(settings: Settings, name: str, path: Path) -> bool:
-    try:
-        chosen = json.loads((settings.state_dir / "model.json").read_bytes())
-    except (OSError, ValueError):
-        chosen = None
-    if isinstance(chosen, dict) and chosen.get("model") == name:
-        return True
+    with contextlib.suppress(ConfigError):  # a damaged choice keeps nobody from tidying up
+        if read_selection(settings.state_dir).model == name:
+            return True
     return settings.model.path is not None and settings.model.path.absolute() == path.absolute()
 
 
@@ -217,3 +230,4 @@ def convert(source: Path, target: Path) -> None:
 
 command.add_command(pull.command)
 command.add_command(shape)
+command.add_command(use)

@@ -187,6 +187,8 @@ class EngineHandle:
             return _End(failure.error, failure)
         except EdgedError as error:
             return _refused(str(error))
+        if self._again.is_set():
+            return _End("another model was chosen meanwhile")
         return await self._live_once(load)
 
     async def _live_once(self, load: Load) -> _End:
@@ -209,6 +211,8 @@ class EngineHandle:
                 return _End(f"the worker cannot be started: {error.strerror or error}")
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
+        if self._again.is_set():
+            writer.close()
         self.pid = process.pid
         self.starts += 1
         life = _Life(last_heard_s=time.monotonic())

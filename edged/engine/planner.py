@@ -33,7 +33,7 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
     detection = detection_of(settings)
     _prune_conversions(settings)
     now = Available(question.available_bytes, question.limited_by, question.total_bytes)
-    machine = local(settings, detection, now)
+    machine = local(settings, detection)
     while True:
         planned = make_plan(settings, machine, question.chosen, damaged, right_now(machine, now))
         if isinstance(planned, Shortfall):

@@ -7,7 +7,6 @@ checksum), so the daemon calls it in a thread.
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +40,9 @@ from edged.settings import Settings
 
 HOST_BYTES_PER_S: Final = 15e9
 """Of a PC's RAM beside a GPU, where nobody measured it: two channels of DDR4, cautiously."""
+ASSUMED_PC_BYTES: Final = 16 * 2**30
+"""RAM of a PC that is known only by its graphics card; its layers stay on the card."""
+ASSUMED_PC_CORES: Final = 4
 UNNAMED_RANK: Final = 1
 """Of a model that is in no catalogue."""
 
@@ -88,17 +90,21 @@ def nominal(profile: Profile, *, engine: str = "llama_cpp", offload: bool = True
     Raises ``ConfigError`` for a profile that leaves open what a plan needs.
     """
     memory, speed = profile.memory, profile.bandwidth.decode_bytes_per_s
-    if memory.total_bytes is None or speed is None:
+    discrete = memory.vram_bytes > 0
+    total_bytes, limited_by = memory.total_bytes, f"{profile.name} without the system's share"
+    if total_bytes is None and discrete:
+        total_bytes = ASSUMED_PC_BYTES
+        limited_by += f", with {ASSUMED_PC_BYTES >> 30} GiB of RAM assumed"
+    if total_bytes is None or speed is None:
         raise ConfigError(
             f"the profile {profile.name} leaves memory or bandwidth to be read from the machine; "
             "plan on that machine, or name a board's profile (edged profiles list)"
         )
     has_gpu = profile.gpu is not None and offload
-    discrete = profile.memory.vram_bytes > 0
-    cores = profile.cpu.cores or os.cpu_count() or 1
+    cores = profile.cpu.cores or ASSUMED_PC_CORES
     return Machine(
-        memory_bytes=memory.total_bytes - memory.kept_for_system_bytes,
-        limited_by=f"{profile.name} without the system's share",
+        memory_bytes=total_bytes - memory.kept_for_system_bytes,
+        limited_by=limited_by,
         isa=profile.cpu.isa,
         bytes_per_s=HOST_BYTES_PER_S if discrete else speed,
         threads_prefill=profile.cpu.threads_prefill or cores,
@@ -118,16 +124,20 @@ def right_now(machine: Machine, now: Available | None = None) -> Machine:
     changed = replace(machine, memory_bytes=now.bytes, limited_by=now.limited_by)
     if machine.gpu_bytes:
         free = [gpu.free_bytes for gpu in gpus() if gpu.free_bytes is not None]
-        changed = replace(changed, gpu_bytes=max(free, default=0))
+        # Never none at all: that would say that the GPU shares the machine's memory.
+        changed = replace(changed, gpu_bytes=max([1, *free]))
     return changed
 
 
-def detection_of(settings: Settings) -> Detection:
+def detection_of(settings: Settings, *, measured: bool = False) -> Detection:
     """The machine that this is, under the profile that was set or found.
 
-    Its memory is measured, which takes two seconds once, only where there is a choice.
+    Its memory's speed is measured, which takes two seconds once, where that was asked for or
+    where there is a choice.
     """
-    choice = settings.model.path is not None or bool(Store(settings.model.store).models())
+    choice = (
+        measured or settings.model.path is not None or bool(Store(settings.model.store).models())
+    )
     state_dir = settings.state_dir if choice else None
     if settings.profile is None:
         return detect(state_dir=state_dir)
@@ -136,21 +146,18 @@ def detection_of(settings: Settings) -> Detection:
     return Detection(profile, ("profile: set by the operator", *words), machine)
 
 
-def local(settings: Settings, detection: Detection, now: Available | None = None) -> Machine:
-    """The machine as plans are first made for it: its profile, within our group's limits."""
+def local(settings: Settings, detection: Detection) -> Machine:
+    """The machine as plans are first made for it: all that its profile leaves to edged.
+
+    What of that is there at the moment, within our group's limits, is ``right_now``'s to say.
+    """
     engine = engine_name(settings)
     profile = detection.profile
     if profile.bandwidth.decode_gb_per_s is None:
         guess = profile.bandwidth.model_copy(update={"decode_gb_per_s": HOST_BYTES_PER_S / 1e9})
         profile = profile.model_copy(update={"bandwidth": guess})
     offload = engine == "llama_cpp" and offload_is_built()
-    return _within(nominal(profile, engine=engine, offload=offload), now or available())
-
-
-def _within(machine: Machine, now: Available) -> Machine:
-    if now.limited_by == "MemAvailable" or now.bytes >= machine.memory_bytes:
-        return machine
-    return replace(machine, memory_bytes=now.bytes, limited_by=now.limited_by)
+    return nominal(profile, engine=engine, offload=offload)
 
 
 def candidates_of(
@@ -162,9 +169,9 @@ def candidates_of(
     ``damaged`` says of some why they must not be used. Raises ``ModelFileError`` where nothing
     is left.
     """
-    stored = _stored(settings, damaged)
+    stored = stored_candidates(settings, damaged)
     if settings.model.path is not None:
-        return [_candidate(settings.model.path, None, _above_all()), *stored]
+        return [replace(file_candidate(settings.model.path), rank=_above_all()), *stored]
     named = [replace(each, rank=_above_all()) for each in stored if each.name == chosen]
     found = [*named, *(each for each in stored if each.name != chosen)]
     if found:
@@ -177,7 +184,7 @@ def candidates_of(
             + (f"; {chosen} was chosen" if chosen else "")
             + "".join(f"; {problem}" for problem in problems)
         )
-    return [_candidate(BUNDLED_MODEL, None, UNNAMED_RANK)]
+    return [replace(file_candidate(BUNDLED_MODEL), rank=UNNAMED_RANK)]
 
 
 def make_plan(
@@ -197,7 +204,7 @@ def make_plan(
     # is both large and fast enough, whatever can be loaded.
     loadable = [verdict.plan for verdict in choice.verdicts if verdict.plan is not None]
     named = candidates[0].rank == _above_all()
-    plans = choice.plans or tuple(loadable)
+    plans = choice.plans or choice.slow or tuple(loadable)
     if named:
         first = [plan for plan in loadable if plan.candidate is candidates[0]]
         plans = (*first, *(plan for plan in plans if plan.candidate is not candidates[0]))
@@ -212,24 +219,27 @@ def make_plan(
     return Planned(_load(settings, result), result.plan, steps, choice.reason)
 
 
-def _stored(settings: Settings, damaged: Mapping[str, str]) -> list[Candidate]:
+def stored_candidates(
+    settings: Settings, damaged: Mapping[str, str] = MappingProxyType({})
+) -> list[Candidate]:
+    """What of the store is whole and can be read."""
     found = []
     for model in Store(settings.model.store).models():
         if model.problem is None and model.manifest is not None and model.name not in damaged:
             # `edged models list` shows what is wrong with one that cannot be read.
             with contextlib.suppress(ModelFileError):
                 rank = _rank(model.manifest.catalogue)
-                found.append(_candidate(model.path, model.name, rank))
+                candidate = replace(file_candidate(model.path), name=model.name)
+                found.append(candidate if rank is None else replace(candidate, rank=rank))
     return found
 
 
-def _candidate(path: Path, name: str | None, rank: int | None) -> Candidate:
+def file_candidate(path: Path) -> Candidate:
+    """A file by itself. Raises ``ModelFileError`` unless its header and tensors are sound."""
     header = read_header(path)
     check_model(header)
     shape = shape_of(header)
-    if rank is None:
-        rank = _rank_of_shape(shape)
-    return Candidate(name or header.name, header.quantisation, rank, shape, path)
+    return Candidate(header.name, header.quantisation, _rank_of_shape(shape), shape, path)
 
 
 def _rank(entry: str | None) -> int | None:

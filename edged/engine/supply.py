@@ -55,7 +55,8 @@ class Supply:
             return False
         if chosen.model == self._selection.model:
             return False
-        self._before, self._selection = self._selection, chosen
+        # Whatever was tried since, the way back leads to what served last.
+        self._before, self._selection = self._before or self._selection, chosen
         return True
 
     async def next_load(self) -> Load:

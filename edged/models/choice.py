@@ -131,6 +131,11 @@ class Choice:
     verdicts: tuple[Verdict, ...]
     reason: str
 
+    @property
+    def slow(self) -> tuple[Plan, ...]:
+        """Those that fit and would be slower than is asked for, the fastest first."""
+        return _slow(self.verdicts)
+
 
 @dataclass(frozen=True)
 class Admitted:
@@ -171,7 +176,7 @@ def choose(candidates: Sequence[Candidate], machine: Machine, wishes: Wishes) ->
             _compromises(plan),
         ),
     )
-    return Choice(tuple(plans), verdicts, _reason(plans, verdicts))
+    return Choice(tuple(plans), verdicts, _reason(plans, verdicts, machine))
 
 
 def judge(candidate: Candidate, machine: Machine, wishes: Wishes) -> Verdict:
@@ -179,7 +184,7 @@ def judge(candidate: Candidate, machine: Machine, wishes: Wishes) -> Verdict:
     shape = candidate.shape
     if shape is None or candidate.problem is not None:
         return Verdict(candidate, "not loadable", candidate.problem or "its shape is unknown", None)
-    if (wrong := _impossible(shape, wishes)) is not None:
+    if (wrong := _impossible(shape, machine, wishes)) is not None:
         return Verdict(candidate, "not loadable", wrong, None)
     base = _smallest(candidate, shape, machine, wishes)
     if not fits(base, machine):
@@ -213,13 +218,7 @@ def admit(plans: Sequence[Plan], machine: Machine) -> Admitted | Shortfall:
                 if least is None or needed(smaller, machine) < needed(least, machine):
                     least = smaller
     assert least is not None
-    on_gpu = needed(least, machine) <= machine.memory_bytes
-    return Shortfall(
-        least.title,
-        least.memory.gpu.total_bytes if on_gpu else needed(least, machine),
-        machine.gpu_bytes if on_gpu else machine.memory_bytes,
-        "the GPU's memory" if on_gpu else machine.limited_by,
-    )
+    return Shortfall(least.title, *_missing(least, machine))
 
 
 def fits(plan: Plan, machine: Machine) -> bool:
@@ -254,14 +253,28 @@ def mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:,.0f} MiB"
 
 
-def _impossible(shape: ModelShape, wishes: Wishes) -> str | None:
+def _impossible(shape: ModelShape, machine: Machine, wishes: Wishes) -> str | None:
+    if machine.engine == "ctransformers" and shape.architecture != "llama":
+        return _unconvertible(shape)
     if wishes.kv_type is not None and not kv_type_fits(shape, wishes.kv_type):
         return f"its heads of {shape.head_size} cannot be kept as {wishes.kv_type}"
     return None
 
 
+def _unconvertible(shape: ModelShape) -> str | None:
+    """Why ctransformers cannot serve it, as ``edged.models.convert`` would find."""
+    if shape.architecture != "phi3" or shape.tokenizer != "llama":
+        return f"ctransformers serves no {shape.architecture} with {shape.tokenizer} vocabulary"
+    if shape.original_context_length is not None or shape.rotated != shape.head_size:
+        return "its rope scaling has no counterpart in ctransformers"
+    return None
+
+
 def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes: Wishes) -> Plan:
-    """The least that would do, as little compromised as fits; the most compromised if none does."""
+    """The least that would do: the least compromised that fits and is fast enough.
+
+    Where none is both, the least compromised that fits, else the most compromised.
+    """
     kv_types = [wishes.kv_type] if wishes.kv_type else list(KV_TYPES)
     if machine.engine == "ctransformers":
         kv_types = ["f16"]
@@ -279,7 +292,7 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
         for gpu_layers in group
         if kv_type_fits(shape, kv_type)
     ]
-    plan = None
+    plan = fitting = None
     for gpu_layers, kv_type in ways:
         how = Configuration(
             engine=machine.engine,
@@ -292,9 +305,11 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
         )
         plan = _plan(candidate, shape, how, machine, wishes)
         if fits(plan, machine):
-            break
+            if plan.decode_tokens_per_s >= machine.min_tokens_per_s:
+                return plan
+            fitting = fitting or plan
     assert plan is not None
-    return plan
+    return fitting or plan
 
 
 def _grown(base: Plan, machine: Machine, wishes: Wishes) -> Plan:
@@ -325,7 +340,7 @@ def _ladder(plan: Plan, machine: Machine, shortest_ctx: int) -> Iterator[tuple[P
                 yield plan, step
     while plan.how.slots > 1:
         slots = plan.how.slots // 2
-        step = f"{slots} slots instead of {plan.how.slots}"
+        step = f"{slots} slot{'s' * (slots > 1)} instead of {plan.how.slots}"
         plan = _changed(plan, machine, slots=slots)
         yield plan, step
     while plan.how.ctx > shortest_ctx:
@@ -376,30 +391,59 @@ def _plan(
 
 
 def _shortage(plan: Plan, machine: Machine) -> str:
+    need, have, where = _missing(plan, machine)
     what = f"{plan.how.ctx} tokens a slot and {plan.how.kv_type} cache"
-    if (need := needed(plan, machine)) > machine.memory_bytes:
-        have, where = machine.memory_bytes, machine.limited_by
-    else:
-        need, have, where = plan.memory.gpu.total_bytes, machine.gpu_bytes, "the GPU's memory"
     return f"needs {mib(need)} with {what}: {mib(need - have)} more than the {mib(have)} of {where}"
 
 
-def _reason(plans: Sequence[Plan], verdicts: Sequence[Verdict]) -> str:
-    def said(verdict: Verdict) -> str:
-        return f"{verdict.candidate.name} {verdict.candidate.quant} {verdict.why}"
+def _missing(plan: Plan, machine: Machine) -> tuple[int, int, str]:
+    """What is needed and what there is of the memory that does not suffice, and whose it is."""
+    if (need := needed(plan, machine)) > machine.memory_bytes:
+        return need, machine.memory_bytes, machine.limited_by
+    return plan.memory.gpu.total_bytes, machine.gpu_bytes, "the GPU's memory"
 
-    failing = [verdict for verdict in verdicts if verdict.outcome in ("too large", "too slow")]
-    if not plans:
-        return f"nothing fits and is fast enough: {'; '.join(map(said, failing))}."
-    best = plans[0]
+
+def _reason(plans: Sequence[Plan], verdicts: Sequence[Verdict], machine: Machine) -> str:
+    slow = _slow(verdicts)
+    if plans:
+        best = plans[0]
+        words = f"{best.title} is the best that fits and is fast enough: {describe(best)}."
+    elif slow:
+        best = slow[0]
+        words = f"Nothing is fast enough; {best.title} comes nearest: {describe(best)}."
+    else:
+        return f"Nothing fits. {_misses(verdicts, machine)}"
     # The nearest miss of each better model, and of this one in more bits.
-    misses: dict[str, Verdict] = {}
-    for verdict in failing:
+    better: dict[str, Verdict] = {}
+    for verdict in verdicts:
         rank, size = verdict.candidate.rank, _weights(verdict.candidate)
-        if (rank, size) > (best.candidate.rank, best.shape.weights_bytes):
-            misses[verdict.candidate.name] = verdict
-    words = [f"{best.title} is the best that fits and is fast enough: {describe(best)}"]
-    return ". ".join([*words, *map(said, misses.values())]) + "."
+        is_better = (rank, size) > (best.candidate.rank, best.shape.weights_bytes)
+        if is_better and verdict.plan is not None and verdict.candidate is not best.candidate:
+            better[verdict.candidate.name] = verdict
+    return f"{words} {_misses(list(better.values()), machine)}".rstrip()
+
+
+def _misses(verdicts: Sequence[Verdict], machine: Machine) -> str:
+    """What each of them fails by, in one sentence that gives a limit once."""
+    said = []
+    limits = set()
+    for verdict in verdicts:
+        plan, words = verdict.plan, verdict.why
+        if plan is not None and verdict.outcome == "too large":
+            need, have, where = _missing(plan, machine)
+            words = f"needs {mib(need)}"
+            if where not in limits:
+                words += f", more than the {mib(have)} of {where}"
+                limits.add(where)
+        elif plan is not None and verdict.outcome == "fits":
+            words = f"fits only with {describe(plan)}"
+        said.append(f"{verdict.candidate.name} {verdict.candidate.quant} {words}")
+    return "; ".join(said) + "." if said else ""
+
+
+def _slow(verdicts: Sequence[Verdict]) -> tuple[Plan, ...]:
+    slow = [verdict.plan for verdict in verdicts if verdict.outcome == "too slow" and verdict.plan]
+    return tuple(sorted(slow, key=lambda plan: -plan.decode_tokens_per_s))
 
 
 def _compromises(plan: Plan) -> tuple[bool, bool]:

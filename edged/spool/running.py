@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final, TextIO
 
 from edged.errors import ConfigError
 
 _FILE: Final = "daemon.pid"
+_TRIES: Final = 5
+_TRY_S: Final = 0.05
 
 
 class Running:
@@ -34,14 +37,12 @@ class Running:
                 f"state_dir: {self._path.parent} cannot be written: {error.strerror}; make it, or "
                 "set another"
             ) from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(file):
             file.seek(0)
             raise ConfigError(
                 f"state_dir: another daemon (process {file.read().strip()}) uses "
                 f"{self._path.parent}; stop it, or set another state_dir for this one"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -54,6 +55,18 @@ class Running:
             self._path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+
+
+def _locked(file: TextIO) -> bool:
+    """Tries for a moment, since who looks for a running daemon holds the lock as briefly."""
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_TRY_S)
+        else:
+            return True
+    return False
 
 
 def running_pid(state_dir: Path) -> int | None:

@@ -96,10 +96,11 @@ def test_a_name_can_be_chosen(operator: Operator, model: Path) -> None:
 
 
 def test_the_list_marks_the_one_that_is_set(operator: Operator, model: Path) -> None:
-    operator("pull", f"file:{model}")
     path = operator.store.weights_path("phi")
 
     assert "→" in row(operator("list"), "edged-tiny-phi3")
+    operator("pull", f"file:{model}")
+    assert "the best that fits is served" in operator("list").output
     listed = operator("list", EDGED_MODEL__PATH=str(path))
     assert "→" in row(listed, "phi")
     assert "→" not in row(listed, "edged-tiny-phi3")

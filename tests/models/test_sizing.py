@@ -112,7 +112,7 @@ def agree(shape: ModelShape, how: Configuration, real: Buffers) -> None:
     assert logits == pytest.approx(real.output, abs=0.011 * MIB)
 
 
-@pytest.mark.parametrize("ctx, slots, ubatch_tokens, kv_type", WAYS)
+@pytest.mark.parametrize(("ctx", "slots", "ubatch_tokens", "kv_type"), WAYS)
 @pytest.mark.parametrize("name", KINDS)
 def test_compute_cache_and_output_are_what_the_engines_dry_run_says(
     files: Files, name: str, ctx: int, slots: int, ubatch_tokens: int, kv_type: KvType
@@ -147,7 +147,7 @@ def test_the_bundled_model_agrees():
 
 @pytest.mark.parametrize("load_mode", ["none", "none-plain"])
 @pytest.mark.parametrize(
-    "name, quantisation",
+    ("name", "quantisation"),
     [*product(KINDS, ["q4_0"]), ("phi-3-mini-4k-instruct", "q4_k_m"), ("phi-4", "q8_0"),
      ("phi-4-mini-instruct", "q8_0")],
 )  # fmt: skip
@@ -204,7 +204,7 @@ def test_a_tied_output_is_held_twice_where_it_is_repacked(tmp_path: Path):
     assert copies == {"Q4_0": True, "F16": False}
 
 
-@pytest.mark.parametrize("kv_type, mib", [("f16", 1536), ("q8_0", 816), ("q4_0", 432)])
+@pytest.mark.parametrize(("kv_type", "mib"), [("f16", 1536), ("q8_0", 816), ("q4_0", 432)])
 def test_the_cache_of_phi_3_mini_at_4096_tokens(kv_type: KvType, mib: int):
     shape = full("phi-3-mini-4k-instruct")
 
@@ -232,7 +232,7 @@ def test_a_head_must_be_whole_blocks_of_the_caches_type(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name, ctx, factors",
+    ("name", "ctx", "factors"),
     [
         ("phi-3-mini-4k-instruct", 4096, "plain"),
         ("phi-4-mini-instruct", 2048, "short"),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import shlex
 import signal
 import socket
 import subprocess
@@ -57,29 +58,59 @@ def wait_until_open(port: int) -> None:
             return
 
 
+def node_environment(name: str, port: int, folder: Path, **settings: object) -> dict[str, str]:
+    """What a node's daemon and its operator's commands find in their environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGED_")}
+    environment |= {
+        "EDGED_NODE": name,
+        "EDGED_STATE_DIR": str(folder / "state"),
+        "EDGED_MODEL__STORE": str(folder / "store"),
+        "EDGED_MQTT__HOST": "127.0.0.1",
+        "EDGED_MQTT__PORT": str(port),
+    }
+    return environment | {f"EDGED_{key.upper()}": str(value) for key, value in settings.items()}
+
+
+def edged(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command of the operator's."""
+    return subprocess.run(
+        [sys.executable, "-m", "edged", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE_S,
+        check=False,
+    )
+
+
 class Node:
     """A daemon process and its worker."""
 
-    def __init__(self, name: str, port: int, folder: Path, **settings: object) -> None:
+    def __init__(
+        self, name: str, port: int, folder: Path, *, group: Path | None = None, **settings: object
+    ) -> None:
+        """``group``: a control group's folder, to run in."""
         self.name = name
         self.port = port
         self.log_file = folder / f"{name}.log"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGED_")}
-        environment |= {
-            "EDGED_NODE": name,
-            "EDGED_STATE_DIR": str(folder / "state"),
-            "EDGED_MQTT__HOST": "127.0.0.1",
-            "EDGED_MQTT__PORT": str(port),
-        }
-        environment |= {f"EDGED_{key.upper()}": str(value) for key, value in settings.items()}
+        self._environment = node_environment(name, port, folder, **settings)
+        command = [sys.executable, "-m", "edged", "run"]
+        if group is not None:
+            enter = f"echo 0 > {group}/cgroup.procs && exec "
+            command = ["/bin/sh", "-c", enter + shlex.join(command)]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edged", "run"],
-                env=environment,
+                command,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """A command of the operator's, with the node's settings."""
+        return edged(self._environment, *arguments)
 
     @property
     def log(self) -> str:
@@ -109,6 +140,12 @@ class Node:
                         return state
         raise AssertionError(f"{self.name} is not {model_state}; its log: {self.log}")
 
+    def card(self) -> dict[str, object]:
+        """What is retained of it now."""
+        with BusClient(self.port) as client:
+            client.subscribe(f"edged/v1/{self.name}/card")
+            return client.next().json
+
     def wait_for_log(self, text: str) -> None:
         until_s = time.monotonic() + PATIENCE_S
         while text not in self.log:
@@ -124,9 +161,11 @@ class Node:
 
 
 @contextlib.contextmanager
-def running(name: str, port: int, folder: Path, **settings: object) -> Iterator[Node]:
+def running(
+    name: str, port: int, folder: Path, *, group: Path | None = None, **settings: object
+) -> Iterator[Node]:
     """A node that serves, stopped at the end."""
-    node = Node(name, port, folder, **settings)
+    node = Node(name, port, folder, group=group, **settings)
     try:
         node.wait_for_state("serving")
         yield node

@@ -1,0 +1,205 @@
+"""`python -m benchmarks.sizing`: what sizing predicts, and what real workers really hold.
+
+Each row is a worker process that loads a full-size shape model (random weights) and fills every
+slot's context. Predicted is ``edged.models.sizing``; measured, the kernel's high-water mark of the
+process (VmHWM), with the pages of a mapped file told apart (RssFile). Needs about 12 GB of disk for
+the shape models, 12 GB of memory, and half an hour on two quiet cores.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.sizing.worker import Resident, running
+from edged.engine.frames import Load
+from edged.hardware.machine import read_machine
+from edged.models.catalogue import read_catalogue
+from edged.models.gguf import read_header
+from edged.models.shape import shape_of
+from edged.models.shape_file import write_shape_file
+from edged.models.sizing import Configuration, Memory, memory
+
+MIB = 2**20
+UBATCH_TOKENS = 64
+ALLOWED = {"llama_cpp": 0.03, "ctransformers": 0.08}
+MINI, MINI_4, BIG = "phi-3-mini-4k-instruct", "phi-4-mini-instruct", "phi-4"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One load; ``ctx`` is in tokens a slot."""
+
+    model: str
+    quant: str
+    ctx: int
+    slots: int
+    kv_type: str
+    load_mode: str
+    engine: str = "llama_cpp"
+
+
+CASES = (
+    *(
+        Case(MINI, quant, ctx, 1, kv_type, "none")
+        for quant in ("q4_0", "q4_k_m")
+        for ctx in (1024, 4096)
+        for kv_type in ("f16", "q8_0")
+    ),
+    Case(MINI, "q4_0", 1024, 4, "f16", "none"),
+    Case(MINI, "q4_k_m", 1024, 4, "q8_0", "none"),
+    Case(MINI, "q4_0", 1024, 1, "f16", "none-plain"),
+    Case(MINI, "q4_0", 1024, 1, "f16", "mmap"),
+    Case(MINI, "q4_k_m", 1024, 1, "q8_0", "none-plain"),
+    Case(MINI, "q4_k_m", 1024, 1, "q8_0", "mmap"),
+    # Shapes that no constant was measured on: tied embeddings, grouped KV heads, a vocabulary
+    # of 200,064; 40 layers.
+    Case(MINI_4, "q4_k_m", 1024, 1, "f16", "none"),
+    Case(MINI_4, "q8_0", 1024, 2, "q8_0", "none"),
+    Case(BIG, "q4_k_m", 512, 1, "f16", "none"),
+    Case(MINI, "q4_0", 1024, 1, "f16", "mmap", "ctransformers"),
+    Case(MINI, "q4_k_m", 1024, 1, "f16", "mmap", "ctransformers"),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Bytes; ``..._file`` are pages of the mapped weights, and of libraries where measured."""
+
+    case: Case
+    predicted: int
+    predicted_file: int
+    measured: Resident
+    filled_tokens: int
+    seconds: float
+
+    @property
+    def difference(self) -> float:
+        return self.predicted / self.measured.peak - 1
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.difference) <= ALLOWED[self.case.engine]
+
+
+@click.command()
+@click.option(
+    "--shapes",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the shape models here for the next time.",
+)
+@click.option("--only", default="", help="Only rows that contain this text, such as 'mmap'.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write results here.")
+def main(shapes: Path | None, only: str, json_file: Path | None) -> None:
+    """Compare sizing with real loads; exit code 1 where a row differs by too much."""
+    cases = [case for case in CASES if only in " ".join(map(str, asdict(case).values()))]
+    results: list[Result] = []
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name, Progress(*columns, console=console) as progress:
+        folder = shapes or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        task = progress.add_task("", total=len(cases))
+        for case in cases:
+            progress.update(task, description=" ".join(map(str, asdict(case).values())))
+            results.append(run(case, folder, Path(name)))
+            progress.advance(task)
+    console.print(table(results))
+    machine = read_machine()
+    console.print(
+        f"{machine.cpu_model}, {machine.cores} cores, Python {platform.python_version()}; load "
+        f"average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after",
+        soft_wrap=True,
+    )
+    if json_file:
+        json_file.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    sys.exit(not all(result.holds for result in results))
+
+
+def run(case: Case, folder: Path, state_dir: Path) -> Result:
+    """One worker, from load to a full context."""
+    path = folder / f"{case.model}-{case.quant}.gguf"
+    if not path.exists():
+        write_shape_file(read_catalogue().find(case.model), case.quant, path)
+    how = Configuration(
+        engine=case.engine,
+        ctx=case.ctx,
+        slots=case.slots,
+        kv_type=case.kv_type,
+        load_mode=case.load_mode,
+        ubatch_tokens=UBATCH_TOKENS,
+        gpu_layers=0,
+    )
+    plan: Memory = memory(shape_of(read_header(path)), how, read_machine().isa)
+    began_s = time.monotonic()
+    load = Load(
+        engine=case.engine,
+        model_path=str(path),
+        state_dir=str(state_dir),
+        ctx=case.ctx,
+        slots=case.slots,
+        threads=None,
+        echo_step_ms=0,
+        kv_type=case.kv_type,
+        load_mode=case.load_mode,
+        ubatch_tokens=UBATCH_TOKENS,
+    )
+    with running(load) as worker:
+        filled = worker.fill_contexts()
+        resident = worker.resident()
+    return Result(
+        case,
+        plan.host.total_bytes + plan.spare_file_bytes,
+        plan.mapped_bytes + plan.spare_file_bytes,
+        resident,
+        filled,
+        time.monotonic() - began_s,
+    )
+
+
+def table(results: list[Result]) -> Table:
+    """MiB, as Markdown would have it, so that it can be committed."""
+    shown = Table(title="Peak memory of the worker, MiB", box=None)
+    for column in ("engine", "model", "context", "cache", "load mode"):
+        shown.add_column(column)
+    for column in ("predicted", "measured", "difference", "file pages", "tokens", "s"):
+        shown.add_column(column, justify="right")
+    for result in results:
+        case = result.case
+        pages = "-"
+        if case.load_mode == "mmap":
+            pages = f"{result.predicted_file / MIB:,.0f} / {result.measured.file / MIB:,.0f}"
+        shown.add_row(
+            case.engine,
+            f"{case.model} {case.quant}",
+            f"{case.ctx} x {case.slots}",
+            case.kv_type,
+            case.load_mode,
+            f"{result.predicted / MIB:,.0f}",
+            f"{result.measured.peak / MIB:,.0f}",
+            f"{100 * result.difference:+.1f} %",
+            pages,
+            str(result.filled_tokens),
+            f"{result.seconds:.0f}",
+            style="" if result.holds else "red",
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What the node does in a real control group that is too small, and in one that is not.
+
+The model has Phi-3-mini's dimensions in a few layers, so that a cache and its weights weigh what
+makes a difference; ``benchmarks/sizing`` does the same with all of them.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bus_client import PATIENCE_S, BusClient
+from node import Broker, Node, running
+
+from edged.hardware.cgroups import groups
+from edged.hardware.machine import read_machine
+from edged.models.catalogue import read_catalogue
+from edged.models.gguf import read_header
+from edged.models.shape import shape_of
+from edged.models.shape_file import write_shape_file
+from edged.models.sizing import Configuration, memory
+
+pytest.importorskip("llama_cpp")
+
+MIB = 2**20
+CTX, SLOTS = 1024, 4
+LAYERS = 6
+SMALLEST_MARGIN = 100 * MIB
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    entry = read_catalogue().find("phi-3-mini-4k-instruct").model_copy(update={"layers": LAYERS})
+    path = tmp_path_factory.mktemp("model") / "six-layers.gguf"
+    write_shape_file(entry, "q4_0", path)
+    return path
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A memory group of cgroup v1 under our own."""
+    ours = [group for group in groups(Path("/"), "self", "memory") if group.version == 1]
+    if not ours or os.geteuid() != 0:
+        pytest.skip("needs root and the memory controller of cgroup v1")
+    folder = ours[0].folder / f"edged-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:  # until the last process has left
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            return
+        time.sleep(0.1)
+
+
+def limit(group: Path, limit_bytes: int) -> None:
+    (group / "memory.limit_in_bytes").write_text(str(limit_bytes))
+
+
+def killed(group: Path) -> int:
+    """Processes of the group that the kernel ended for want of memory."""
+    found = re.search(r"^oom_kill (\d+)$", (group / "memory.oom_control").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def needed_bytes(model: Path) -> int:
+    """What the plan for CTX tokens in SLOTS slots and the most exact cache needs."""
+    how = Configuration("llama_cpp", CTX, SLOTS, "f16", "none", 64, 0)
+    return memory(shape_of(read_header(model)), how, read_machine().isa).host.total_bytes
+
+
+def margin(needed: int) -> int:
+    return max(SMALLEST_MARGIN, needed * 4 // 100)
+
+
+def settings(model: Path) -> dict[str, object]:
+    return {
+        "model__path": model,
+        "engine__name": "llama_cpp",
+        "engine__ctx": CTX,
+        "engine__slots": SLOTS,
+        "sampling__max_tokens_limit": 8192,
+    }
+
+
+def fill(client: BusClient, node: Node, ctx: int) -> dict[str, object]:
+    """A prompt that fills the context but for a few tokens, and its answer."""
+    text = "a b c d " * ctx
+    end = client.ask(node.name, prompt=text, max_tokens=8)[-1]
+    while end["type"] == "failed" and end["code"] == "prompt_too_long":
+        text = text[: int(len(text) * (ctx - 8) / end["details"]["prompt_tokens"]) - 1]
+        end = client.ask(node.name, prompt=text, max_tokens=8)[-1]
+    return end
+
+
+def test_a_group_larger_by_the_margin_holds_the_whole_plan_and_a_full_context(
+    broker: Broker, model: Path, group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus_client.PATIENCE_S", 300.0)
+    needed = needed_bytes(model)
+    limit(group, needed + margin(needed))
+    with (
+        running("roomy", broker.port, tmp_path, group=group, **settings(model)) as node,
+        BusClient(broker.port) as client,
+    ):
+        card = node.card()
+        assert (card["ctx"], card["slots"], card["kv_type"]) == (CTX, SLOTS, "f16")
+        assert card["fallbacks"] == []
+        done = fill(client, node, CTX)
+        assert done["type"] == "done"
+        assert done["usage"]["prompt_tokens"] > CTX - 16  # type: ignore[index]
+    assert killed(group) == 0
+
+
+def test_a_group_smaller_by_the_margin_gets_a_smaller_plan_that_it_holds(
+    broker: Broker, model: Path, group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus_client.PATIENCE_S", 300.0)
+    needed = needed_bytes(model)
+    limit(group, needed - margin(needed))
+    with (
+        running("tight", broker.port, tmp_path, group=group, **settings(model)) as node,
+        BusClient(broker.port) as client,
+    ):
+        card, state = node.card(), node.wait_for_state("serving")
+        assert card["fallbacks"]
+        assert "memory is short" in str(state["reason"])
+        assert "something has to give: q8_0 cache instead of f16" in node.log
+        done = fill(client, node, int(str(card["ctx"])))
+        assert done["type"] == "done"
+    assert killed(group) == 0
+
+
+def test_a_group_far_too_small_is_refused_with_numbers_until_memory_returns(
+    broker: Broker, model: Path, group: Path, tmp_path: Path
+) -> None:
+    needed = needed_bytes(model)
+    limit(group, 200 * MIB)
+    node = Node("poor", broker.port, tmp_path, group=group, **settings(model))
+    try:
+        state = node.wait_for_state("refused")
+        assert "not enough memory" in str(state["reason"])
+        with BusClient(broker.port) as client:
+            failed = client.ask("poor", prompt="hello")[-1]
+            assert (failed["code"], failed["status"]) == ("out_of_memory", 507)
+            assert failed["retry_after_s"] > 0
+            assert failed["details"]["needed"] > failed["details"]["available"]
+            limit(group, needed + margin(needed))
+            node.wait_for_state("serving")
+            assert client.ask("poor", prompt="hello", max_tokens=2)[-1]["type"] == "done"
+    finally:
+        node.stop()
+    assert killed(group) == 0
