@@ -24,7 +24,7 @@ from edged.hardware.detect import Detection, detect
 from edged.hardware.health import Finding, Outcome, failure, not_applicable, ok, warning
 from edged.hardware.profile import read_profile, survey
 from edged.hardware.schema import Profile
-from edged.models.choice import mib
+from edged.models.plan import mib
 from edged.settings import Settings, config_path, load_settings
 from edged.spool.running import running_pid
 

@@ -13,8 +13,9 @@ from edged.errors import ModelFileError
 from edged.hardware.detect import Detection
 from edged.hardware.health import Finding, failure, ok, warning
 from edged.models.bundled import BUNDLED_MODEL
-from edged.models.choice import Plan, Shortfall, describe, mib
+from edged.models.fallback import Shortfall
 from edged.models.gguf import check_model, read_header
+from edged.models.plan import Plan, describe, mib
 from edged.models.selection import read_selection
 from edged.models.store import Store, StoredModel
 from edged.settings import Settings

@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.hardware.schema import Profile
-from edged.models.choice import (
-    Admitted,
-    Candidate,
-    Choice,
-    Machine,
-    Plan,
-    Shortfall,
-    Verdict,
-    fits,
-)
+from edged.models.choice import Choice, Verdict
+from edged.models.fallback import Admitted, Shortfall
+from edged.models.plan import Candidate, Machine, Plan, fits
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from edged.engine.planning import (
     wishes_of,
 )
 from edged.errors import ConfigError, EdgedError, ModelFileError, OutOfMemory
-from edged.hardware.memory import Available, available
+from edged.hardware.memory import available
 from edged.hardware.profile import read_profile
-from edged.models.choice import Candidate, Machine, Shortfall, Wishes, admit, choose
+from edged.models.choice import choose
+from edged.models.fallback import Shortfall, admit
+from edged.models.plan import Candidate, Wishes
 from edged.models.selection import read_selection
 from edged.models.sizing import KvType
 from edged.models.store import Store
@@ -86,7 +88,7 @@ def _here(
 ) -> Outlook:
     detection = detection_of(settings, measured=True)
     reading = available()
-    machine = _within(local(settings, detection), reading)
+    machine = local(settings, detection)
     wishes = replace(wishes_of(settings), **asked)  # type: ignore[arg-type]
     choice = choose(_candidates(settings, model, file), machine, wishes)
     now = right_now(machine, reading)
@@ -102,13 +104,6 @@ def _here(
         model_path=settings.model.path,
         asked=asked,
     )
-
-
-def _within(machine: Machine, now: Available) -> Machine:
-    """A control group's limit lasts; that others use memory at the moment does not."""
-    if now.limited_by == "MemAvailable" or now.bytes >= machine.memory_bytes:
-        return machine
-    return replace(machine, memory_bytes=now.bytes, limited_by=now.limited_by)
 
 
 def _elsewhere(

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from edged.cli.outlook import Outlook
-from edged.models.choice import Admitted, Fits, Machine, Plan, Shortfall, Verdict, mib
+from edged.models.choice import Fits, Verdict
+from edged.models.fallback import Admitted, Shortfall
+from edged.models.plan import Machine, Plan, mib
 from edged.models.sizing import Parts
 
 _SIGNS: Final[dict[Fits, tuple[str, str]]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from edged.engine.planning import right_now
 from edged.hardware.cgroups import read_text
 from edged.hardware.memory import Available, available
-from edged.models.choice import Machine, mib
+from edged.models.plan import Machine, mib
 
 
 @dataclass(frozen=True)

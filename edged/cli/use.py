@@ -17,8 +17,9 @@ from edged.cli.bus import Bus
 from edged.cli.room import daemon_of, room
 from edged.engine.planning import detection_of, local, make_plan
 from edged.errors import BrokerError, ConfigError, EdgedError, ModelFileError
-from edged.models.choice import Shortfall, describe, mib
+from edged.models.fallback import Shortfall
 from edged.models.gguf import check_model, read_header
+from edged.models.plan import describe, mib
 from edged.models.selection import Selection, read_selection, write_selection
 from edged.models.store import Store
 from edged.settings import Settings, load_settings

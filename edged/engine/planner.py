@@ -12,7 +12,7 @@ from edged.engine.planning import Planned, detection_of, local, make_plan, right
 from edged.errors import EdgedError, ModelFileError
 from edged.hardware.memory import Available
 from edged.models.bundled import BUNDLED_MODEL
-from edged.models.choice import Shortfall
+from edged.models.fallback import Shortfall
 from edged.models.store import Store, prune_conversions
 from edged.settings import Settings
 

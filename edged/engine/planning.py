@@ -23,17 +23,10 @@ from edged.hardware.profile import read_profile
 from edged.hardware.schema import Profile
 from edged.models.bundled import BUNDLED_MODEL
 from edged.models.catalogue import read_catalogue
-from edged.models.choice import (
-    Admitted,
-    Candidate,
-    Machine,
-    Plan,
-    Shortfall,
-    Wishes,
-    admit,
-    choose,
-)
+from edged.models.choice import choose
+from edged.models.fallback import Admitted, Shortfall, admit
 from edged.models.gguf import check_model, read_header
+from edged.models.plan import Candidate, Machine, Plan, Wishes
 from edged.models.shape import ModelShape, shape_of
 from edged.models.store import Store
 from edged.settings import Settings

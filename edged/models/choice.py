@@ -5,111 +5,29 @@ the best quantisation; then more context, as long as a full one is fast enough; 
 Pure: it takes readings and shapes, and gives plans with their reasons.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from edged.models.shape import ModelShape
-from edged.models.sizing import (
-    KV_TYPES,
-    Configuration,
-    KvType,
-    LoadMode,
-    Memory,
-    decode_tokens_per_s,
-    kv_type_fits,
-    memory,
-    rope,
+from edged.models.plan import (
+    MIN_CTX,
+    Candidate,
+    Machine,
+    Plan,
+    Wishes,
+    changed,
+    describe,
+    fits,
+    mib,
+    missing,
+    plan_for,
 )
+from edged.models.shape import ModelShape
+from edged.models.sizing import KV_TYPES, Configuration, kv_type_fits
 
-MIN_CTX: Final = 4096
-"""Tokens a slot that a chosen model must hold, unless it was trained for fewer."""
-FALLBACK_CTX: Final = 1024
-"""As short as a context is made when memory is missing."""
-SHORT_TOKENS: Final = 256
-"""How far a context is filled where a speed is given without saying so."""
-THREAD_WORTH_BYTES: Final = 32 * 2**20
-"""Threads meet after each of a step's small products: with fewer weights each they wait longer
-for one another than they compute."""
 GOOD_KV_TYPES: Final = ("f16", "q8_0")
 """Those whose error does not show; q4_0 is for what fits in no other way."""
-
 Fits = Literal["fits", "too large", "too slow", "not loadable"]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What may be used of a machine, and how fast it is; built from its profile and readings."""
-
-    memory_bytes: int
-    limited_by: str
-    """What sets that limit, in words."""
-    isa: tuple[str, ...]
-    bytes_per_s: float
-    """Weights read in decoding, of the memory that the processor computes from."""
-    threads_prefill: int
-    threads_decode: int
-    ubatch_tokens: int
-    slots_max: int
-    min_tokens_per_s: float
-    gpu_bytes: int = 0
-    """Of a GPU with a memory of its own."""
-    gpu_bytes_per_s: float = 0.0
-    """0 without a GPU; one that shares the machine's memory has this and no ``gpu_bytes``."""
-    engine: str = "llama_cpp"
-
-    @property
-    def is_unified(self) -> bool:
-        return self.gpu_bytes_per_s > 0 and self.gpu_bytes == 0
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the operator has set; ``None`` leaves it to the choice."""
-
-    ctx: int | None = None
-    slots: int | None = None
-    kv_type: KvType | None = None
-    load_mode: LoadMode | None = None
-    gpu_layers: int | None = None
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that could be served; ``problem`` says why it cannot be loaded at all."""
-
-    name: str
-    quant: str
-    rank: int
-    shape: ModelShape | None
-    path: Path | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One way to serve one model on one machine."""
-
-    candidate: Candidate
-    shape: ModelShape
-    how: Configuration
-    memory: Memory
-    threads_decode: int
-    threads_prefill: int
-    decode_tokens_per_s: float
-    """With a short context."""
-    full_tokens_per_s: float
-    """With a full one."""
-
-    @property
-    def rope(self) -> str:
-        return rope(self.shape, self.how.ctx)
-
-    @property
-    def title(self) -> str:
-        return f"{self.candidate.name} {self.candidate.quant}"
 
 
 @dataclass(frozen=True)
@@ -135,30 +53,6 @@ class Choice:
     def slow(self) -> tuple[Plan, ...]:
         """Those that fit and would be slower than is asked for, the fastest first."""
         return _slow(self.verdicts)
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """A plan that fits what is available now, and what had to give for it, in words."""
-
-    plan: Plan
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """Nothing fits: what the smallest way needs, and what there is."""
-
-    title: str
-    needed_bytes: int
-    available_bytes: int
-    limited_by: str
-
-    def __str__(self) -> str:
-        return (
-            f"not enough memory: {self.title} needs {mib(self.needed_bytes)} at the least, "
-            f"{mib(self.available_bytes)} are available ({self.limited_by})"
-        )
 
 
 def choose(candidates: Sequence[Candidate], machine: Machine, wishes: Wishes) -> Choice:
@@ -197,60 +91,6 @@ def judge(candidate: Candidate, machine: Machine, wishes: Wishes) -> Verdict:
         return Verdict(candidate, "too slow", why, base)
     plan = _grown(base, machine, wishes)
     return Verdict(candidate, "fits", describe(plan), plan)
-
-
-def admit(plans: Sequence[Plan], machine: Machine) -> Admitted | Shortfall:
-    """Hold plans, the best first, against what ``machine`` has now; make them smaller if need be.
-
-    In this order: smaller cache elements, fewer slots, shorter context, another model.
-    """
-    first = plans[0]
-    least: Plan | None = None
-    # A context shorter than what was promised only where no other model keeps the promise.
-    for shortest in (None, FALLBACK_CTX):
-        for plan in plans:
-            steps = [] if plan is first else [f"{plan.title} instead of {first.title}"]
-            for smaller, step in _ladder(plan, machine, shortest or min(MIN_CTX, plan.how.ctx)):
-                if step is not None:
-                    steps.append(step)
-                if fits(smaller, machine):
-                    return Admitted(smaller, tuple(steps))
-                if least is None or needed(smaller, machine) < needed(least, machine):
-                    least = smaller
-    assert least is not None
-    return Shortfall(least.title, *_missing(least, machine))
-
-
-def fits(plan: Plan, machine: Machine) -> bool:
-    """The inequality: what is needed is at most what is there, in each kind of memory."""
-    if needed(plan, machine) > machine.memory_bytes:
-        return False
-    return machine.is_unified or plan.memory.gpu.total_bytes <= machine.gpu_bytes
-
-
-def needed(plan: Plan, machine: Machine) -> int:
-    """Bytes of the machine's own memory; a GPU that shares it counts in full."""
-    parts = plan.memory.both if machine.is_unified else plan.memory.host
-    return parts.total_bytes
-
-
-def describe(plan: Plan) -> str:
-    """The way to serve it, in a line."""
-    how = plan.how
-    slots = "1 slot" if how.slots == 1 else f"{how.slots} slots"
-    where = ""
-    if how.gpu_layers > plan.shape.layers:
-        where = ", all layers on the GPU"
-    elif how.gpu_layers:
-        where = f", {how.gpu_layers} of {plan.shape.layers} layers on the GPU"
-    return (
-        f"{how.ctx} tokens in {slots}, {how.kv_type} cache{where}, "
-        f"{mib(plan.memory.both.total_bytes)}, {plan.decode_tokens_per_s:.1f} tokens/s"
-    )
-
-
-def mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:,.0f} MiB"
 
 
 def _impossible(shape: ModelShape, machine: Machine, wishes: Wishes) -> str | None:
@@ -303,7 +143,7 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
             ubatch_tokens=machine.ubatch_tokens,
             gpu_layers=gpu_layers,
         )
-        plan = _plan(candidate, shape, how, machine, wishes)
+        plan = plan_for(candidate, shape, how, machine, wishes)
         if fits(plan, machine):
             if plan.decode_tokens_per_s >= machine.min_tokens_per_s:
                 return plan
@@ -317,90 +157,22 @@ def _grown(base: Plan, machine: Machine, wishes: Wishes) -> Plan:
     plan = base
     while wishes.ctx is None and plan.how.ctx < plan.shape.context_length:
         ctx = min(plan.how.ctx * 2, plan.shape.context_length)
-        longer = _changed(plan, machine, ctx=ctx)
+        longer = changed(plan, machine, ctx=ctx)
         if not fits(longer, machine) or longer.full_tokens_per_s < machine.min_tokens_per_s:
             break
         plan = longer
     while wishes.slots is None and plan.how.slots * 2 <= machine.slots_max:
-        wider = _changed(plan, machine, slots=plan.how.slots * 2)
+        wider = changed(plan, machine, slots=plan.how.slots * 2)
         if machine.engine == "ctransformers" or not fits(wider, machine):
             break
         plan = wider
     return plan
 
 
-def _ladder(plan: Plan, machine: Machine, shortest_ctx: int) -> Iterator[tuple[Plan, str | None]]:
-    """The plan, then ever smaller ones, each with what has given."""
-    yield plan, None
-    if plan.how.engine != "ctransformers":
-        for kv_type in KV_TYPES[KV_TYPES.index(plan.how.kv_type) + 1 :]:
-            if kv_type_fits(plan.shape, kv_type):
-                step = f"{kv_type} cache instead of {plan.how.kv_type}"
-                plan = _changed(plan, machine, kv_type=kv_type)
-                yield plan, step
-    while plan.how.slots > 1:
-        slots = plan.how.slots // 2
-        step = f"{slots} slot{'s' * (slots > 1)} instead of {plan.how.slots}"
-        plan = _changed(plan, machine, slots=slots)
-        yield plan, step
-    while plan.how.ctx > shortest_ctx:
-        ctx = max(plan.how.ctx // 2, shortest_ctx)
-        step = f"{ctx} tokens a slot instead of {plan.how.ctx}"
-        plan = _changed(plan, machine, ctx=ctx)
-        yield plan, step
-    # Where the GPU's own memory is what is missing.
-    while machine.gpu_bytes and plan.how.gpu_layers:
-        gpu_layers = plan.how.gpu_layers - 1
-        step = f"{gpu_layers} layers on the GPU instead of {plan.how.gpu_layers}"
-        plan = _changed(plan, machine, gpu_layers=gpu_layers)
-        yield plan, step
-
-
-def _changed(plan: Plan, machine: Machine, **changes: object) -> Plan:
-    how = replace(plan.how, **changes)  # type: ignore[arg-type]
-    changed = _plan(plan.candidate, plan.shape, how, machine, Wishes())
-    return replace(
-        changed, threads_decode=plan.threads_decode, threads_prefill=plan.threads_prefill
-    )
-
-
-def _plan(
-    candidate: Candidate, shape: ModelShape, how: Configuration, machine: Machine, wishes: Wishes
-) -> Plan:
-    on_gpu = min(how.gpu_layers / (shape.layers + 1), 1.0)
-    seconds_a_byte = (1 - on_gpu) / machine.bytes_per_s
-    if on_gpu:
-        seconds_a_byte += on_gpu / machine.gpu_bytes_per_s
-    threads = 1 + shape.weights_bytes // THREAD_WORTH_BYTES
-
-    def speed(filled_tokens: int) -> float:
-        return decode_tokens_per_s(
-            shape, how.kv_type, filled_tokens=filled_tokens, bytes_per_s=1 / seconds_a_byte
-        )
-
-    return Plan(
-        candidate=candidate,
-        shape=shape,
-        how=how,
-        memory=memory(shape, how, machine.isa),
-        threads_decode=wishes.threads or min(machine.threads_decode, threads),
-        threads_prefill=wishes.threads or min(machine.threads_prefill, threads),
-        decode_tokens_per_s=speed(min(SHORT_TOKENS, how.ctx)),
-        full_tokens_per_s=speed(how.ctx),
-    )
-
-
 def _shortage(plan: Plan, machine: Machine) -> str:
-    need, have, where = _missing(plan, machine)
+    need, have, where = missing(plan, machine)
     what = f"{plan.how.ctx} tokens a slot and {plan.how.kv_type} cache"
     return f"needs {mib(need)} with {what}: {mib(need - have)} more than the {mib(have)} of {where}"
-
-
-def _missing(plan: Plan, machine: Machine) -> tuple[int, int, str]:
-    """What is needed and what there is of the memory that does not suffice, and whose it is."""
-    if (need := needed(plan, machine)) > machine.memory_bytes:
-        return need, machine.memory_bytes, machine.limited_by
-    return plan.memory.gpu.total_bytes, machine.gpu_bytes, "the GPU's memory"
 
 
 def _reason(plans: Sequence[Plan], verdicts: Sequence[Verdict], machine: Machine) -> str:
@@ -430,7 +202,7 @@ def _misses(verdicts: Sequence[Verdict], machine: Machine) -> str:
     for verdict in verdicts:
         plan, words = verdict.plan, verdict.why
         if plan is not None and verdict.outcome == "too large":
-            need, have, where = _missing(plan, machine)
+            need, have, where = missing(plan, machine)
             words = f"needs {mib(need)}"
             if where not in limits:
                 words += f", more than the {mib(have)} of {where}"

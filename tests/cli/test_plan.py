@@ -295,13 +295,14 @@ def test_no_memory_at_this_moment_is_said_too(monkeypatch: pytest.MonkeyPatch):
     assert "500 MiB are available (MemAvailable)" in flat(edged().output)
 
 
-def test_a_control_groups_limit_is_the_machines(monkeypatch: pytest.MonkeyPatch):
-    available(monkeypatch, 4000, "memory.max of /edged")
-    machine = plan()["machine"]
+def test_a_control_groups_limit_counts_like_any_shortage(monkeypatch: pytest.MonkeyPatch):
+    available(monkeypatch, 3000, "memory.max of /edged")
+    answer = plan()
 
-    assert machine["memory_bytes"] == 4000 * 2**20
-    assert machine["limited_by"] == "memory.max of /edged"
-    assert "4,000 MiB at most (memory.max of /edged)" in edged().output
+    assert answer["machine"]["memory_bytes"] > 3000 * 2**20
+    assert answer["machine"]["available_bytes"] == 3000 * 2**20
+    assert answer["machine"]["available_limited_by"] == "memory.max of /edged"
+    assert not answer["now"]["fits"]
 
 
 def test_the_table_has_every_model_with_its_bar_and_why():

@@ -9,23 +9,9 @@ from hypothesis import strategies as st
 
 from edged.engine.planning import catalogue_candidates, nominal
 from edged.hardware.profile import profile_folders, read_profile
-from edged.models.choice import (
-    FALLBACK_CTX,
-    MIN_CTX,
-    Admitted,
-    Candidate,
-    Choice,
-    Machine,
-    Plan,
-    Shortfall,
-    Wishes,
-    _ladder,
-    admit,
-    choose,
-    fits,
-    judge,
-    needed,
-)
+from edged.models.choice import Choice, choose, judge
+from edged.models.fallback import FALLBACK_CTX, Admitted, Shortfall, _ladder, admit
+from edged.models.plan import MIN_CTX, Candidate, Machine, Plan, Wishes, fits, needed
 
 MIB, GIB = 2**20, 2**30
 CATALOGUE = catalogue_candidates()
