@@ -38,9 +38,11 @@ class Running:
                 "set another"
             ) from None
         if not _locked(file):
-            file.seek(0)
+            with file:
+                file.seek(0)
+                other = file.read().strip()
             raise ConfigError(
-                f"state_dir: another daemon (process {file.read().strip()}) uses "
+                f"state_dir: another daemon (process {other}) uses "
                 f"{self._path.parent}; stop it, or set another state_dir for this one"
             )
         file.truncate(0)

@@ -375,3 +375,11 @@ def test_the_docs_example_is_what_the_command_prints():
     assert block
 
     assert block[2] == edged("--profile", block[1]).output
+
+
+def test_the_readmes_example_is_what_the_command_prints():
+    readme = (DOC.parents[1] / "README.md").read_text()
+    example = re.search(r"```text\n(choice .*?)```", readme, re.DOTALL)
+
+    assert example
+    assert example[1] in edged("--profile", "pi5-8gb").output
