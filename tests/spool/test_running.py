@@ -15,7 +15,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from edged.spool.running import Running
-Running(Path(sys.argv[1])).begin()
+running = Running(Path(sys.argv[1]))
+running.begin()
 print("held", flush=True)
 sys.stdin.read()
 """
