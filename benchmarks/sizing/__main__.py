@@ -12,6 +12,7 @@ import platform
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,8 +52,8 @@ class Case:
 CASES = (
     *(
         Case(MINI, quant, ctx, 1, kv_type, "none")
-        for quant in ("q4_0", "q4_k_m")
         for ctx in (1024, 4096)
+        for quant in ("q4_0", "q4_k_m")
         for kv_type in ("f16", "q8_0")
     ),
     Case(MINI, "q4_0", 1024, 4, "f16", "none"),
@@ -97,12 +98,12 @@ class Result:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the shape models here for the next time.",
 )
+@click.option("--jobs", default=1, show_default=True, help="Workers at once, one thread each.")
 @click.option("--only", default="", help="Only rows that contain this text, such as 'mmap'.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write results here.")
-def main(shapes: Path | None, only: str, json_file: Path | None) -> None:
+def main(shapes: Path | None, jobs: int, only: str, json_file: Path | None) -> None:
     """Compare sizing with real loads; exit code 1 where a row differs by too much."""
     cases = [case for case in CASES if only in " ".join(map(str, asdict(case).values()))]
-    results: list[Result] = []
     console = Console()
     columns = (
         TextColumn("{task.description}"),
@@ -114,11 +115,15 @@ def main(shapes: Path | None, only: str, json_file: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name, Progress(*columns, console=console) as progress:
         folder = shapes or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        task = progress.add_task("", total=len(cases))
-        for case in cases:
-            progress.update(task, description=" ".join(map(str, asdict(case).values())))
-            results.append(run(case, folder, Path(name)))
-            progress.advance(task)
+        for case in progress.track(cases, description="shape models"):
+            shape_file(case, folder)
+        task = progress.add_task("loads", total=len(cases))
+        with ThreadPoolExecutor(jobs) as pool:
+            running_cases = [pool.submit(run, case, folder, Path(name)) for case in cases]
+            for done in as_completed(running_cases):
+                progress.console.print(summary(done.result()), highlight=False, soft_wrap=True)
+                progress.advance(task)
+        results = [each.result() for each in running_cases]
     console.print(table(results))
     machine = read_machine()
     console.print(
@@ -131,11 +136,17 @@ def main(shapes: Path | None, only: str, json_file: Path | None) -> None:
     sys.exit(not all(result.holds for result in results))
 
 
-def run(case: Case, folder: Path, state_dir: Path) -> Result:
-    """One worker, from load to a full context."""
+def shape_file(case: Case, folder: Path) -> Path:
+    """The case's shape model, written unless it is there."""
     path = folder / f"{case.model}-{case.quant}.gguf"
     if not path.exists():
         write_shape_file(read_catalogue().find(case.model), case.quant, path)
+    return path
+
+
+def run(case: Case, folder: Path, state_dir: Path) -> Result:
+    """One worker, from load to a full context."""
+    path = shape_file(case, folder)
     how = Configuration(
         engine=case.engine,
         ctx=case.ctx,
@@ -153,7 +164,7 @@ def run(case: Case, folder: Path, state_dir: Path) -> Result:
         state_dir=str(state_dir),
         ctx=case.ctx,
         slots=case.slots,
-        threads=None,
+        threads=1,  # memory does not depend on it, and one does not wait for another
         echo_step_ms=0,
         kv_type=case.kv_type,
         load_mode=case.load_mode,
@@ -170,6 +181,12 @@ def run(case: Case, folder: Path, state_dir: Path) -> Result:
         filled,
         time.monotonic() - began_s,
     )
+
+
+def summary(result: Result) -> str:
+    """One row, as soon as there is one."""
+    case = " ".join(map(str, asdict(result.case).values()))
+    return f"{case}: {100 * result.difference:+.1f} %, {result.seconds:.0f} s"
 
 
 def table(results: list[Result]) -> Table:

@@ -35,6 +35,8 @@ class Answer:
     reason: str = ""
     needed_bytes: int | None = None
     available_bytes: int | None = None
+    is_of_gpu: bool = False
+    """Whether it is the GPU's memory that is missing."""
     kind: str | None = None
     error: str | None = None
     damaged: dict[str, str] = field(default_factory=dict)

@@ -41,6 +41,7 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
                 profile=detection.profile.name,
                 needed_bytes=planned.needed_bytes,
                 available_bytes=planned.available_bytes,
+                is_of_gpu=planned.available_bytes != now.bytes,
                 kind="out_of_memory",
                 error=str(planned),
                 damaged=damaged,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import time
 from typing import Final
 
 from edged.engine.frames import Load
@@ -15,6 +16,8 @@ from edged.settings import Settings
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 30.0
+PLAN_AGAIN_S: Final = 60.0
+"""Where memory is missing: a smaller model may have come into the store meanwhile."""
 
 
 class Supply:
@@ -26,6 +29,7 @@ class Supply:
         self._selection = Selection()
         self._before: Selection | None = None
         self._damaged: dict[str, str] = {}
+        self._planned_s = 0.0
         self.planned: Answer | None = None
         self.fault: str | None = None
         """What was to be served last and is not, and why."""
@@ -55,6 +59,7 @@ class Supply:
             return False
         if chosen.model == self._selection.model:
             return False
+        self.planned = None
         # Whatever was tried since, the way back leads to what served last.
         self._before, self._selection = self._before or self._selection, chosen
         return True
@@ -64,6 +69,7 @@ class Supply:
         if self._settings.engine.name == "echo":
             self.planned = Answer(load=_echo(self._settings))
             return _echo(self._settings)
+        self._look_for_memory()
         if self._unverified:
             log.info("the last stop was no clean one: models are compared with their checksums")
         planned = await self._ask()
@@ -74,11 +80,8 @@ class Supply:
                 self.fault = f"model: {problem}"
         self._damaged = planned.damaged
         if planned.kind == "out_of_memory":
-            raise OutOfMemory(
-                planned.error or "",
-                retry_after_s=RETRY_AFTER_S,
-                details={"needed": planned.needed_bytes, "available": planned.available_bytes},
-            )
+            self._planned_s = time.monotonic()
+            raise _shortage(planned)
         if planned.load is None:
             raise ModelFileError(planned.error or "the planner gave no answer")
         self._unverified = False
@@ -86,6 +89,18 @@ class Supply:
         for step in planned.steps:
             log.warning("memory is short, so something has to give: %s", step)
         return planned.load
+
+    def _look_for_memory(self) -> None:
+        """Raise the last ``OutOfMemory`` again as long as nothing can have changed.
+
+        A look at the available memory costs nothing, a planner's process a second or more.
+        """
+        last = self.planned
+        if last is None or last.kind != "out_of_memory" or last.needed_bytes is None:
+            return
+        is_recent = time.monotonic() - self._planned_s < PLAN_AGAIN_S
+        if is_recent and not last.is_of_gpu and available().bytes < last.needed_bytes:
+            raise _shortage(last)
 
     async def _ask(self) -> Answer:
         """A planner's process, from start to end."""
@@ -142,6 +157,14 @@ class Supply:
         except ConfigError as error:
             log.error("%s", error)  # noqa: TRY400 (the sentence says it all)
         return True
+
+
+def _shortage(planned: Answer) -> OutOfMemory:
+    return OutOfMemory(
+        planned.error or "",
+        retry_after_s=RETRY_AFTER_S,
+        details={"needed": planned.needed_bytes, "available": planned.available_bytes},
+    )
 
 
 def _echo(settings: Settings) -> Load:

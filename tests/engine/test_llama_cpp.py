@@ -1,16 +1,20 @@
 """llama.cpp's own tokenizer behind our protocol."""
 
 import ctypes
+import mmap
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edged.models.bundled import BUNDLED_MODEL
+from edged.models.gguf import read_header
 
 lib = pytest.importorskip("llama_cpp")
 
-from edged.engine.llama_cpp import LlamaVocabulary, _set  # noqa: E402 (needs the library)
+from edged.engine.llama_cpp import LlamaVocabulary, _drop_page_cache, _set  # noqa: E402 (needs the library)
 
 SHARED = Path(__file__).parents[3] / "shared/data/ggml-vocab-phi-3.gguf"
 SEPARATOR = "\n__ggml_vocab_test__\n"
@@ -68,3 +72,28 @@ def test_a_field_that_the_library_does_not_have_is_refused():
     assert parameters.n_ctx == 5
     with pytest.raises(AttributeError, match="use_mmap"):
         _set(parameters, use_mmap=False)
+
+
+def cached_pages(path: Path) -> int:
+    """Pages of a file that are in the page cache (mincore(2))."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE) as view:
+        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        start = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(view)))
+        assert ctypes.CDLL(None).mincore(start, ctypes.c_size_t(size), pages) == 0
+    return sum(page & 1 for page in pages)
+
+
+def test_a_file_that_was_read_leaves_the_page_cache(tmp_path: Path):
+    path = tmp_path / "model.gguf"
+    shutil.copy(BUNDLED_MODEL, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        file.read()
+    before = cached_pages(path)
+    _drop_page_cache(read_header(path))
+
+    assert before * mmap.PAGESIZE > path.stat().st_size // 2
+    if cached_pages(path) == before:
+        pytest.skip("temporary files are in memory here, so their pages cannot be dropped")
+    assert cached_pages(path) < before // 10

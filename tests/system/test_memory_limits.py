@@ -1,7 +1,8 @@
 """What the node does in a real control group that is too small, and in one that is not.
 
-The model has Phi-3-mini's dimensions in a few layers, so that a cache and its weights weigh what
-makes a difference; ``benchmarks/sizing`` does the same with all of them.
+The model has Phi-3-mini's dimensions in a few layers, so that cache and weights weigh what makes a
+difference; the campaign (``pytest -m campaign tests/system/test_memory_limits.py``) does the same
+with all of its layers.
 """
 
 import contextlib
@@ -27,14 +28,16 @@ pytest.importorskip("llama_cpp")
 
 MIB = 2**20
 CTX, SLOTS = 1024, 4
-LAYERS = 6
 SMALLEST_MARGIN = 100 * MIB
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entry = read_catalogue().find("phi-3-mini-4k-instruct").model_copy(update={"layers": LAYERS})
-    path = tmp_path_factory.mktemp("model") / "six-layers.gguf"
+@pytest.fixture(
+    scope="module", params=[6, pytest.param(32, marks=pytest.mark.campaign)], ids="{} layers".format
+)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    layers: int = request.param
+    entry = read_catalogue().find("phi-3-mini-4k-instruct").model_copy(update={"layers": layers})
+    path = tmp_path_factory.mktemp("model") / "shape.gguf"
     write_shape_file(entry, "q4_0", path)
     return path
 
