@@ -98,10 +98,11 @@ class Result:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the shape models here for the next time.",
 )
-@click.option("--jobs", default=1, show_default=True, help="Workers at once, one thread each.")
+@click.option("--jobs", default=1, show_default=True, help="Workers at once.")
+@click.option("--threads", default=os.cpu_count(), show_default=True, help="Of each worker.")
 @click.option("--only", default="", help="Only rows that contain this text, such as 'mmap'.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write results here.")
-def main(shapes: Path | None, jobs: int, only: str, json_file: Path | None) -> None:
+def main(shapes: Path | None, jobs: int, threads: int, only: str, json_file: Path | None) -> None:
     """Compare sizing with real loads; exit code 1 where a row differs by too much."""
     cases = [case for case in CASES if only in " ".join(map(str, asdict(case).values()))]
     console = Console()
@@ -119,7 +120,7 @@ def main(shapes: Path | None, jobs: int, only: str, json_file: Path | None) -> N
             shape_file(case, folder)
         task = progress.add_task("loads", total=len(cases))
         with ThreadPoolExecutor(jobs) as pool:
-            running_cases = [pool.submit(run, case, folder, Path(name)) for case in cases]
+            running_cases = [pool.submit(run, case, folder, Path(name), threads) for case in cases]
             for done in as_completed(running_cases):
                 progress.console.print(summary(done.result()), highlight=False, soft_wrap=True)
                 progress.advance(task)
@@ -144,7 +145,7 @@ def shape_file(case: Case, folder: Path) -> Path:
     return path
 
 
-def run(case: Case, folder: Path, state_dir: Path) -> Result:
+def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
     """One worker, from load to a full context."""
     path = shape_file(case, folder)
     how = Configuration(
@@ -164,7 +165,7 @@ def run(case: Case, folder: Path, state_dir: Path) -> Result:
         state_dir=str(state_dir),
         ctx=case.ctx,
         slots=case.slots,
-        threads=1,  # memory does not depend on it, and one does not wait for another
+        threads=threads,
         echo_step_ms=0,
         kv_type=case.kv_type,
         load_mode=case.load_mode,
