@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -33,7 +34,10 @@ from edged.models.sizing import Configuration, Memory, memory
 MIB = 2**20
 UBATCH_TOKENS = 64
 ALLOWED = {"llama_cpp": 0.03, "ctransformers": 0.08}
-MINI, MINI_4, BIG = "phi-3-mini-4k-instruct", "phi-4-mini-instruct", "phi-4"
+MINI, MINI_4 = "phi-3-mini-4k-instruct", "phi-4-mini-instruct"
+MEDIUM, BIG = "phi-3-medium-4k-instruct", "phi-4"
+LIBRARY_BYTES = 23 * MIB
+"""Pages of Python and of libraries: the RssFile of a worker that maps no weights."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,13 @@ CASES = (
     Case(MINI, "q4_0", 1024, 1, "f16", "mmap"),
     Case(MINI, "q4_k_m", 1024, 1, "q8_0", "none-plain"),
     Case(MINI, "q4_k_m", 1024, 1, "q8_0", "mmap"),
-    # Shapes that no constant was measured on: tied embeddings, grouped KV heads, a vocabulary
-    # of 200,064; 40 layers.
+    # Tied embeddings, grouped KV heads; its vocabulary of 200,064 gave the overhead of tokens and
+    # merges, and nothing else was taken from it.
     Case(MINI_4, "q4_k_m", 1024, 1, "f16", "none"),
     Case(MINI_4, "q8_0", 1024, 2, "q8_0", "none"),
-    Case(BIG, "q4_k_m", 512, 1, "f16", "none"),
+    # 40 layers and other vocabularies: nothing was taken from these.
+    Case(MEDIUM, "q4_k_m", 512, 1, "f16", "none"),
+    Case(BIG, "q4_k_m", 512, 1, "q8_0", "none"),
     Case(MINI, "q4_0", 1024, 1, "f16", "mmap", "ctransformers"),
     Case(MINI, "q4_k_m", 1024, 1, "f16", "mmap", "ctransformers"),
 )
@@ -74,7 +80,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Result:
-    """Bytes; ``..._file`` are pages of the mapped weights, and of libraries where measured."""
+    """Bytes; ``..._file`` is the part of it that pages of files are."""
 
     case: Case
     predicted: int
@@ -85,11 +91,22 @@ class Result:
 
     @property
     def difference(self) -> float:
+        """Of the peak as a whole."""
         return self.predicted / self.measured.peak - 1
 
     @property
+    def anonymous_difference(self) -> float:
+        """Of what no file stands behind."""
+        return (self.predicted - self.predicted_file) / self.measured.anonymous - 1
+
+    @property
     def holds(self) -> bool:
-        return abs(self.difference) <= ALLOWED[self.case.engine]
+        allowed = ALLOWED[self.case.engine]
+        is_mapped = self.case.load_mode == "mmap"
+        # With ctransformers, all but a tenth is the file.
+        if is_mapped and self.case.engine == "llama_cpp":
+            return max(abs(self.difference), abs(self.anonymous_difference)) <= allowed
+        return abs(self.difference) <= allowed
 
 
 @click.command()
@@ -105,7 +122,7 @@ class Result:
 def main(shapes: Path | None, jobs: int, threads: int, only: str, json_file: Path | None) -> None:
     """Compare sizing with real loads; exit code 1 where a row differs by too much."""
     cases = [case for case in CASES if only in " ".join(map(str, asdict(case).values()))]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -177,7 +194,7 @@ def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
     return Result(
         case,
         plan.host.total_bytes + plan.spare_file_bytes,
-        plan.mapped_bytes + plan.spare_file_bytes,
+        plan.mapped_bytes + plan.spare_file_bytes + LIBRARY_BYTES,
         resident,
         filled,
         time.monotonic() - began_s,
@@ -191,17 +208,15 @@ def summary(result: Result) -> str:
 
 
 def table(results: list[Result]) -> Table:
-    """MiB, as Markdown would have it, so that it can be committed."""
-    shown = Table(title="Peak memory of the worker, MiB", box=None)
+    """Predicted and measured; the last two pairs tell anonymous memory and file pages apart."""
+    shown = Table(title="Peak memory of the worker, MiB", box=MARKDOWN)
     for column in ("engine", "model", "context", "cache", "load mode"):
         shown.add_column(column)
-    for column in ("predicted", "measured", "difference", "file pages", "tokens", "s"):
+    for column in ("predicted", "measured", "difference", "anonymous", "files", "tokens", "s"):
         shown.add_column(column, justify="right")
     for result in results:
         case = result.case
-        pages = "-"
-        if case.load_mode == "mmap":
-            pages = f"{result.predicted_file / MIB:,.0f} / {result.measured.file / MIB:,.0f}"
+        anonymous = result.predicted - result.predicted_file
         shown.add_row(
             case.engine,
             f"{case.model} {case.quant}",
@@ -211,7 +226,8 @@ def table(results: list[Result]) -> Table:
             f"{result.predicted / MIB:,.0f}",
             f"{result.measured.peak / MIB:,.0f}",
             f"{100 * result.difference:+.1f} %",
-            pages,
+            f"{anonymous / MIB:,.0f} / {result.measured.anonymous / MIB:,.0f}",
+            f"{result.predicted_file / MIB:,.0f} / {result.measured.file / MIB:,.0f}",
             str(result.filled_tokens),
             f"{result.seconds:.0f}",
             style="" if result.holds else "red",

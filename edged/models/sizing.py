@@ -47,8 +47,9 @@ _REPACKED: Final[dict[str, dict[str, int]]] = {
     },
 }
 
-# Measured with the bundled model, Phi-3-mini and Phi-4-mini: the worker with its libraries after
-# a first answer, and what a vocabulary's tables hold of a token and of a merge.
+# Measured with the bundled model (the process, after a first answer) and with the vocabularies of
+# Phi-3-mini (tokens) and Phi-4-mini (merges): Python with its libraries, and what llama.cpp's
+# tables hold of a token and of a merge.
 OVERHEAD_PROCESS_BYTES: Final = 50 * 2**20
 OVERHEAD_TOKEN_BYTES: Final = 180
 OVERHEAD_MERGE_BYTES: Final = 85
