@@ -11,6 +11,8 @@ from typing import Any
 import edged
 from edged.engine.handle import EngineHandle, ModelState
 from edged.engine.supply import Supply
+from edged.errors import EdgedError
+from edged.hardware.memory import status_bytes
 from edged.pipeline import Pipeline
 from edged.settings import Settings
 from edged.spool.running import Running
@@ -41,11 +43,16 @@ class Daemon:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises what ended one of the tasks, if that came first."""
         log.info("edged %s, node %s", edged.__version__, self._settings.node)
-        self._supply.start(unclean=self._running.begin())
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        unclean = self._running.begin()
+        try:
+            self._supply.start(unclean=unclean)
+        except EdgedError:
+            self._running.end()
+            raise
         work: dict[str, Coroutine[Any, Any, object]] = {
             "engine": self._engine.run(self._pipeline),
             "transport": self._transport.run(),
@@ -74,7 +81,10 @@ class Daemon:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            if not self._supply.reread():
+            # What a worker would give back; pages of files count as available already.
+            pid = self._engine.pid if self._engine.ready else None
+            freed_bytes = None if pid is None else status_bytes(pid, "RssAnon", "RssShmem")
+            if not await self._supply.goes_over(freed_bytes):
                 continue
             log.info("switching to %s", self._supply.switching_to)
             self._engine.hold()
@@ -126,6 +136,7 @@ class Daemon:
                     self._settings.node,
                     self._engine.ready,
                     shown_speed,
+                    self._supply.profile,
                     planned,
                 )
             )
@@ -137,7 +148,7 @@ class Daemon:
             return f"switching to {self._supply.switching_to}"
         planned = self._supply.planned
         if self._engine.state is ModelState.SERVING and planned is not None and planned.steps:
-            return f"memory is short: {', '.join(planned.steps)}"
+            return f"fallbacks: {'; '.join(planned.steps)}"
         return self._engine.reason
 
     def _eta_s(self) -> float | None:

@@ -109,7 +109,7 @@ class ModelSettings(_Section):
 class EngineSettings(_Section):
     """What turns weights into tokens."""
 
-    name: str = Field("auto", description="auto, llama_cpp, ctransformers or echo")
+    name: Literal["auto", "llama_cpp", "ctransformers", "echo"] = "auto"
     threads: int | None = Field(
         None, ge=1, le=1024, description="unset: every core, fewer for small models"
     )

@@ -20,6 +20,7 @@ from edged.models.partial import forget, partials
 from edged.models.selection import read_selection
 from edged.models.store import Manifest, Store, StoredModel, remove_conversion
 from edged.settings import Settings, load_settings
+from edged.spool.running import running_pid
 
 _MIB = 2**20
 
@@ -186,7 +187,10 @@ def rm(config: Path | None, name: str, yes: bool) -> None:
 
 def _in_use(settings: Settings, name: str, path: Path) -> bool:
     with contextlib.suppress(ConfigError):  # a damaged choice keeps nobody from tidying up
-        if read_selection(settings.state_dir).model == name:
+        selection = read_selection(settings.state_dir)
+        if selection.model == name:
+            return True
+        if selection.serves == name and running_pid(settings.state_dir) is not None:
             return True
     return settings.model.path is not None and settings.model.path.absolute() == path.absolute()
 

@@ -10,6 +10,7 @@ import click
 
 from edged.cli.outlook import Outlook, as_json
 from edged.cli.plan_table import report
+from edged.cli.room import daemon_of, room
 from edged.engine.planning import (
     catalogue_candidates,
     detection_of,
@@ -30,6 +31,7 @@ from edged.models.selection import read_selection
 from edged.models.sizing import KvType
 from edged.models.store import Store
 from edged.settings import Settings, load_settings
+from edged.spool.running import running_pid
 
 _CTX: Final = click.IntRange(64, 1_048_576)
 _SLOTS: Final = click.IntRange(1, 64)
@@ -91,7 +93,8 @@ def _here(
     machine = local(settings, detection)
     wishes = replace(wishes_of(settings), **asked)  # type: ignore[arg-type]
     choice = choose(_candidates(settings, model, file), machine, wishes)
-    now = right_now(machine, reading)
+    daemon = daemon_of(Path("/"), running_pid(settings.state_dir))
+    now = room(machine, daemon)[0] if daemon.workers else right_now(machine, reading)
     plans = choice.plans or choice.slow
     return Outlook(
         profile=detection.profile,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edged.engine.planning import right_now
 from edged.hardware.cgroups import read_text
-from edged.hardware.memory import Available, available
+from edged.hardware.memory import Available, available, status_bytes
 from edged.models.plan import Machine, mib
 
 
@@ -26,19 +26,12 @@ def daemon_of(root: Path, pid: int | None) -> Daemon:
         return Daemon()
     tasks = (root / f"proc/{pid}/task").glob("*/children")
     workers = [int(each) for path in tasks for each in (read_text(path) or "").split()]
-    figures = [_status_bytes(root, each) for each in (pid, *workers)]
     return Daemon(
         pid,
         len(workers),
-        sum(each.get("RssAnon", 0) + each.get("RssShmem", 0) for each in figures[1:]),
-        sum(each.get("VmSwap", 0) for each in figures),
+        sum(status_bytes(each, "RssAnon", "RssShmem", root=root) for each in workers),
+        sum(status_bytes(each, "VmSwap", root=root) for each in (pid, *workers)),
     )
-
-
-def _status_bytes(root: Path, pid: int) -> dict[str, int]:
-    lines = (read_text(root / f"proc/{pid}/status") or "").splitlines()
-    fields = (line.split() for line in lines if line.endswith(" kB"))
-    return {field[0].rstrip(":"): int(field[1]) * 1024 for field in fields}
 
 
 def room(machine: Machine, daemon: Daemon) -> tuple[Machine, str]:

@@ -1,13 +1,10 @@
 """``edged models use``: what is checked before, and the daemon's word for it afterwards."""
 
-import contextlib
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -27,6 +24,7 @@ from edged.spool.running import running_pid
 
 AUTO = "auto"
 LOOK_S = 0.25
+CARD_S = 5.0
 
 
 @click.command()
@@ -48,30 +46,22 @@ def use(config: Path | None, name: str, wait_s: int) -> None:
     pid = running_pid(settings.state_dir)
     if name != AUTO:
         check(settings, name, pid)
-    chosen = Selection(None if name == AUTO else name)
-    if read_selection(settings.state_dir) == chosen:
-        click.echo(f"{name} is chosen already; see: edged status")
-        return
+    write_selection(settings.state_dir, Selection(None if name == AUTO else name))
     if pid is None:
-        write_selection(settings.state_dir, chosen)
         click.echo(
             f"chosen: {name}; no daemon uses {settings.state_dir} now, it is served from the "
             "next start on (edged run)"
         )
         return
-    with _bus(settings) as bus:
-        write_selection(settings.state_dir, chosen)
-        try:
-            os.kill(pid, signal.SIGHUP)
-        except PermissionError:
-            raise EdgedError(
-                f"the choice is written, but the daemon (process {pid}) is another user's; tell "
-                f"it: sudo kill -HUP {pid}"
-            ) from None
-        if bus is None:
-            click.echo(f"chosen: {name}; the daemon was told, but no broker has its answer")
-            return
-        click.echo(_confirm(settings, bus, chosen, wait_s))
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except PermissionError:
+        raise EdgedError(
+            f"the choice is written, but the daemon (process {pid}) is another user's; tell it: "
+            f"sudo kill -HUP {pid}"
+        ) from None
+    served = _wait(settings, name, pid, wait_s)
+    click.echo(_confirm(settings, served))
 
 
 def check(settings: Settings, name: str, pid: int | None) -> None:
@@ -92,49 +82,48 @@ def check(settings: Settings, name: str, pid: int | None) -> None:
             f"({now.limited_by}); see: edged plan --model {name}"
         )
     for step in planned.steps:
-        click.echo(f"memory is short: {step}")
+        click.echo(f"fallback: {step}")
     click.echo(f"{name}: {describe(planned.plan)}")
 
 
-@contextlib.contextmanager
-def _bus(settings: Settings) -> Iterator[Bus | None]:
-    try:
-        bus = Bus(settings.mqtt).__enter__()
-    except BrokerError:
-        yield None
-        return
-    try:
-        yield bus
-    finally:
-        bus.__exit__()
-
-
-def _confirm(settings: Settings, bus: Bus, chosen: Selection, wait_s: float) -> str:
-    """The daemon's card says it, or its note that the model failed."""
-    topic = f"{settings.mqtt.topic_root}/{settings.node}"
-    for kind in ("card", "state"):
-        bus.subscribe(f"{topic}/{kind}")
-    said: dict[str, dict[str, Any]] = {"card": {}, "state": {}}
-    # "auto" may end with the model that is there already, so its word is not taken at once.
-    has_begun = chosen.model is not None
+def _wait(settings: Settings, name: str, pid: int, wait_s: float) -> str:
+    """Until the daemon has written what it serves, or why it does not; the model's name."""
     until_s = time.monotonic() + wait_s
-    with Console(stderr=True).status("waiting for the daemon …") as status:
+    with Console(stderr=True).status(f"the daemon goes over to {name} …"):
         while time.monotonic() < until_s:
-            for message in bus.messages(LOOK_S):
-                with contextlib.suppress(ValueError):
-                    said[message.topic.rpartition("/")[2]] = json.loads(message.payload)
-                break
             now = read_selection(settings.state_dir)
-            if now.failed is not None and now.model != chosen.model:
+            if now.failed is not None:
                 raise ModelFileError(
                     f"{now.failed} does not serve: {now.reason}; the daemon went back to "
                     f"{now.model or 'what served before'}"
                 )
-            card, state = said["card"], said["state"]
-            has_begun = has_begun or state.get("model_state") == "switching"
-            status.update(f"{state.get('model_state', 'waiting')}: {state.get('reason') or ''}")
-            model = card.get("model")
-            serves = state.get("model_state") == "serving" and chosen.model in (None, model)
-            if model and serves and has_begun:
-                return f"{settings.node} serves {model} ({card['quant']}, {card['ctx']} tokens)"
-    raise EdgedError(f"{settings.node} has not confirmed it within {wait_s:g} s; see: edged status")
+            if now.serves is not None and name in (AUTO, now.serves):
+                return now.serves
+            if now.serves is not None:
+                raise EdgedError(
+                    f"{settings.node} serves {now.serves} instead of {name}; edged status says why"
+                )
+            if running_pid(settings.state_dir) != pid:
+                raise EdgedError(
+                    f"the daemon (process {pid}) has ended; {name} is served from its next start on"
+                )
+            time.sleep(LOOK_S)
+    raise EdgedError(f"{settings.node} does not serve {name} after {wait_s:g} s; see: edged status")
+
+
+def _confirm(settings: Settings, served: str) -> str:
+    """The daemon's card says it, too."""
+    topic = f"{settings.mqtt.topic_root}/{settings.node}/card"
+    try:
+        with Bus(settings.mqtt) as bus:
+            bus.subscribe(topic)
+            for message in bus.messages(CARD_S):
+                card = json.loads(message.payload)
+                if card.get("model") == served:
+                    return (
+                        f"{settings.node} serves {served} ({card['quant']}, {card['slots']} x "
+                        f"{card['ctx']} tokens)"
+                    )
+    except (BrokerError, ValueError, AttributeError, KeyError) as error:
+        return f"{settings.node} serves {served}; its card cannot be read: {error}"
+    return f"{settings.node} serves {served}; its card has not come within {CARD_S:g} s"

@@ -39,7 +39,7 @@ class CtransformersEngine:
 
     def __init__(self, load: Load, header: Header) -> None:
         """Raises ``EngineUnavailable`` for what it cannot hold, ``ModelFileError`` if damaged."""
-        if load.slots != 1:
+        if load.slots != 1 and load.engine != "auto":
             raise EngineUnavailable(
                 f"ctransformers answers one prompt at a time; engine.slots is {load.slots}: set it "
                 "to 1, or install the llama-cpp extra"

@@ -13,8 +13,9 @@ import socket
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from edged.engine.frames import (
@@ -45,6 +46,9 @@ STALL_FACTOR = 10.0
 STALL_MIN_S = 30.0
 """A prediction of milliseconds says nothing about a machine that swaps or is suspended."""
 WATCH_S = 1.0
+LOAD_MIN_S = 180.0
+LOAD_BYTES_PER_S = 5e6
+"""Of the slowest card that weights may come from, and a conversion on it."""
 LAST_WORDS_LINES = 20
 
 
@@ -77,8 +81,12 @@ class Loads(Protocol):
         """What was loaded serves."""
         ...
 
-    def failed(self, reason: str) -> bool:
-        """What was to be loaded is not served; whether there is another to try at once."""
+    def failed(self, reason: str, load: Load | None, *, died: bool = False) -> bool:
+        """What was to be loaded is not served; whether there is another to try at once.
+
+        ``load`` is ``None`` where there was no plan; ``died`` tells a worker that ended without
+        a word from one that refused.
+        """
         ...
 
 
@@ -90,6 +98,7 @@ class _End:
     refusal: PromptFailure | None = None
     """Given where trying again at once would say the same."""
     served: bool = False
+    load: Load | None = None
 
 
 @dataclass
@@ -157,7 +166,8 @@ class EngineHandle:
             if self._again.is_set():  # it was to end: another is to be loaded
                 continue
             listener.engine_lost(end.reason)
-            if not end.served and self._loads.failed(end.reason):
+            died = end.refusal is None
+            if not end.served and self._loads.failed(end.reason, end.load, died=died):
                 continue
             if time.monotonic() - began_s > PROVEN_S and end.refusal is None:
                 backoff_s = BACKOFF_FIRST_S
@@ -166,7 +176,7 @@ class EngineHandle:
             pause_s = backoff_s * random.uniform(0.8, 1.2)
             if isinstance(end.refusal, OutOfMemory):
                 pause_s = MEMORY_LOOK_S
-            if end.reason != self.reason or end.refusal is None:
+            if end.refusal is None or _cause(end.refusal) != _cause(self.refusal):
                 log.error(
                     "the model is not served: %s; trying again in %.1f s", end.reason, pause_s
                 )
@@ -189,7 +199,7 @@ class EngineHandle:
             return _refused(str(error))
         if self._again.is_set():
             return _End("another model was chosen meanwhile")
-        return await self._live_once(load)
+        return replace(await self._live_once(load), load=load)
 
     async def _live_once(self, load: Load) -> _End:
         """One worker from start to end."""
@@ -219,7 +229,8 @@ class EngineHandle:
         last_words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
         assert process.stderr is not None
         listening = asyncio.create_task(_log_lines(process.stderr, last_words), name="worker-log")
-        watching = asyncio.create_task(self._watch(process, life), name="worker-watch")
+        limit_s = LOAD_MIN_S + _size_bytes(load.model_path) / LOAD_BYTES_PER_S
+        watching = asyncio.create_task(self._watch(process, life, limit_s), name="worker-watch")
         try:
             self._send(load)
             await self._read(reader, life)
@@ -250,6 +261,8 @@ class EngineHandle:
                 frame = decode(await reader.readexactly(length))
             except (asyncio.IncompleteReadError, ConnectionError):
                 return
+            if self._again.is_set():
+                return  # its successor answers for all that comes now
             life.last_heard_s = time.monotonic()
             match frame:
                 case Piece() | Finished() | Refused():
@@ -268,10 +281,17 @@ class EngineHandle:
                 case LoadFailed():
                     life.load_error = frame.error
 
-    async def _watch(self, process: asyncio.subprocess.Process, life: _Life) -> None:
+    async def _watch(
+        self, process: asyncio.subprocess.Process, life: _Life, load_limit_s: float
+    ) -> None:
         """End a worker that no longer gets anywhere."""
+        began_s = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_S)
+            if not life.ready and time.monotonic() - began_s > load_limit_s:
+                life.kill_reason = (
+                    f"the worker had not loaded the model after {load_limit_s:.0f} s and was ended"
+                )
             silent_s = time.monotonic() - life.last_heard_s
             # Importing and loading hold the interpreter for long; only a live worker must beat.
             if life.ready and silent_s > STALL_MIN_S:
@@ -287,6 +307,20 @@ class EngineHandle:
             if life.kill_reason is not None:
                 _kill(process)
                 return
+
+
+def _cause(refusal: PromptFailure | None) -> tuple[object, ...]:
+    """What is worth a line in the log when it changes; what is available always does."""
+    if isinstance(refusal, OutOfMemory):
+        return (refusal.code, refusal.details.get("needed"))
+    return (refusal.error,) if refusal is not None else ()
+
+
+def _size_bytes(path: str | None) -> int:
+    try:
+        return Path(path).stat().st_size if path is not None else 0
+    except OSError:
+        return 0
 
 
 def _refused(reason: str) -> _End:

@@ -67,7 +67,7 @@ class LlamaCppEngine:
             n_gpu_layers=load.gpu_layers,
         )
         path = str(header.path)
-        self._model: Any = lib.llama_model_load_from_file(path.encode(), model)
+        self._model: Any = lib.llama_model_load_from_file(os.fsencode(path), model)
         if not self._model:
             raise ModelFileError(f"{path}: llama.cpp cannot load it; its log has the reason")
         if load.load_mode != "mmap":

@@ -14,6 +14,8 @@ class Question:
     settings: dict[str, Any]
     chosen: str | None
     damaged: dict[str, str]
+    may_be_bundled: bool
+    """Whether the bundled model may serve although there is a store: it did so before."""
     available_bytes: int
     limited_by: str
     total_bytes: int

@@ -35,7 +35,14 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
     now = Available(question.available_bytes, question.limited_by, question.total_bytes)
     machine = local(settings, detection)
     while True:
-        planned = make_plan(settings, machine, question.chosen, damaged, right_now(machine, now))
+        planned = make_plan(
+            settings,
+            machine,
+            question.chosen,
+            damaged,
+            right_now(machine, now),
+            may_be_bundled=question.may_be_bundled,
+        )
         if isinstance(planned, Shortfall):
             return Answer(
                 profile=detection.profile.name,
@@ -75,12 +82,12 @@ def _damage(settings: Settings, planned: Planned) -> str | None:
 
 def _prune_conversions(settings: Settings) -> None:
     """Models that are gone leave none of ctransformers' conversions behind."""
-    path, models = settings.model.path, Store(settings.model.store).models()
-    keep = [BUNDLED_MODEL, *([path] if path else []), *(model.path for model in models)]
     try:
+        path, models = settings.model.path, Store(settings.model.store).models()
+        keep = [BUNDLED_MODEL, *([path] if path else []), *(model.path for model in models)]
         prune_conversions(settings.state_dir, keep)
-    except OSError as error:
-        log.warning("old conversions cannot be removed: %s", error.strerror)
+    except (OSError, ModelFileError) as error:
+        log.warning("old conversions cannot be removed: %s", error)
 
 
 if __name__ == "__main__":

@@ -154,24 +154,32 @@ def local(settings: Settings, detection: Detection) -> Machine:
 
 
 def candidates_of(
-    settings: Settings, chosen: str | None, damaged: Mapping[str, str]
+    settings: Settings,
+    chosen: str | None,
+    damaged: Mapping[str, str],
+    *,
+    may_be_bundled: bool = False,
 ) -> list[Candidate]:
     """What this node could serve: what was named first, then what of the store is whole.
 
-    The bundled model is one only where the store is empty. ``chosen`` is a name in the store,
+    The bundled model is one only where the store is empty, or it ``may_be``. ``chosen`` is a name
+    in the store,
     ``damaged`` says of some why they must not be used. Raises ``ModelFileError`` where nothing
     is left.
     """
-    stored = stored_candidates(settings, damaged)
     if settings.model.path is not None:
+        stored = []
+        with contextlib.suppress(ModelFileError):  # of no store, none can take its place
+            stored = stored_candidates(settings, damaged)
         return [replace(file_candidate(settings.model.path), rank=_above_all()), *stored]
+    stored = stored_candidates(settings, damaged)
     named = [replace(each, rank=_above_all()) for each in stored if each.name == chosen]
     found = [*named, *(each for each in stored if each.name != chosen)]
     if found:
         return found
     problems = [f"{each.name}: {each.problem}" for each in Store(settings.model.store).models()]
     problems += damaged.values()
-    if chosen is not None or problems:
+    if chosen is not None or (problems and not may_be_bundled):
         raise ModelFileError(
             f"the store {settings.model.store} has no usable model"
             + (f"; {chosen} was chosen" if chosen else "")
@@ -186,12 +194,14 @@ def make_plan(
     chosen: str | None,
     damaged: Mapping[str, str] = MappingProxyType({}),
     now: Machine | None = None,
+    *,
+    may_be_bundled: bool = False,
 ) -> Planned | Shortfall:
     """Choose for ``machine`` as it should be, then hold it against what is there ``now``.
 
     Raises ``ModelFileError`` and ``EngineUnavailable`` for models that cannot be served.
     """
-    candidates = candidates_of(settings, chosen, damaged)
+    candidates = candidates_of(settings, chosen, damaged, may_be_bundled=may_be_bundled)
     choice = choose(candidates, machine, wishes_of(settings))
     # What was named is served even where it is slow, or has to give to fit; and where nothing
     # is both large and fast enough, whatever can be loaded.
@@ -209,6 +219,9 @@ def make_plan(
     steps = result.steps
     if chosen is not None and not named:
         steps = (f"{plans[0].title} instead of {chosen}, which is not usable", *steps)
+    if settings.engine.gpu_layers and not machine.gpu_bytes_per_s:
+        nothing = "there is none that the engine here can use"
+        steps = (f"0 layers on the GPU instead of {settings.engine.gpu_layers}: {nothing}", *steps)
     return Planned(_load(settings, result), result.plan, steps, choice.reason)
 
 

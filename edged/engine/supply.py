@@ -4,12 +4,15 @@ import asyncio
 import logging
 import sys
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from edged.engine.frames import Load
 from edged.engine.plan_frames import Answer, Question, decode_answer, encode
-from edged.errors import ConfigError, EngineUnavailable, ModelFileError, OutOfMemory
+from edged.errors import ConfigError, EdgedError, EngineUnavailable, ModelFileError, OutOfMemory
 from edged.hardware.memory import available
+from edged.models.bundled import BUNDLED_MODEL
 from edged.models.selection import Selection, read_selection, write_selection
 from edged.settings import Settings
 
@@ -18,6 +21,23 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_S: Final = 30.0
 PLAN_AGAIN_S: Final = 60.0
 """Where memory is missing: a smaller model may have come into the store meanwhile."""
+LEFT_OUT_S: Final = 3600.0
+"""How long a model that failed to load is passed over for another of the store."""
+PLANNER_LIMIT_S: Final = 120.0
+VERIFYING_LIMIT_S: Final = 3600.0
+MAX_DEATHS: Final = 3
+"""Workers that may die in loading before the model itself is held to be the cause."""
+LESS_AFTER_DEATH: Final = 0.9
+"""What of the available memory is planned with after such a death: most likely it was too much."""
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Why a model of the store is passed over, until its file changes or the time has come."""
+
+    problem: str
+    mtime_ns: int
+    until_s: float
 
 
 class Supply:
@@ -28,17 +48,21 @@ class Supply:
         self._unverified = False
         self._selection = Selection()
         self._before: Selection | None = None
-        self._damaged: dict[str, str] = {}
+        self._left_out: dict[str, _LeftOut] = {}
+        self._served: Load | None = None
+        self._deaths = 0
         self._planned_s = 0.0
         self.planned: Answer | None = None
+        self.profile: str | None = None
+        """The hardware profile's name, once it is known."""
         self.fault: str | None = None
         """What was to be served last and is not, and why."""
 
     @property
-    def switching_to(self) -> str | None:
-        """The model that is to replace the one that serves; ``None`` when none is."""
+    def switching_to(self) -> str:
+        """What is to be served next, in words."""
         if self._before is None:
-            return None
+            return "what served before"
         return self._selection.model or "the best that fits"
 
     def start(self, *, unclean: bool) -> None:
@@ -49,19 +73,43 @@ class Supply:
         self._unverified = unclean
         self._selection = read_selection(self._settings.state_dir)
 
-    def reread(self) -> bool:
-        """Whether something else has been chosen since, to be loaded next."""
+    async def goes_over(self, worker_bytes: int | None) -> bool:
+        """Read what has been chosen since; whether another model is to be loaded for it.
+
+        ``worker_bytes`` is what the worker that serves would give back, ``None`` where none
+        does. What could not be served is answered at once, and nothing is stopped for it.
+        """
         try:
             chosen = read_selection(self._settings.state_dir)
         except ConfigError as error:
             self.fault = str(error)
             log.error("%s", error)  # noqa: TRY400 (the sentence says it all)
             return False
-        if chosen.model == self._selection.model:
+        self.fault = None
+        if chosen.model is None:
+            self._left_out.clear()
+        else:
+            self._left_out.pop(chosen.model, None)
+        if chosen.model != self._selection.model:
+            # Whatever was tried since, the way back leads to what served last.
+            self._before = self._before or self._selection
+        self._selection = replace(chosen, serves=None)
+        if worker_bytes is None or self._served is None:
+            self.planned = None
+            return True
+        try:
+            planned = await self._ask(worker_bytes)
+        except EdgedError as error:
+            planned = Answer(error=str(error))
+        if planned.load is None:
+            reason = planned.error or "it cannot be planned for"
+            if not self.failed(reason, load=None):
+                self._tell(replace(self._selection, failed=chosen.model, reason=reason))
             return False
-        self.planned = None
-        # Whatever was tried since, the way back leads to what served last.
-        self._before, self._selection = self._before or self._selection, chosen
+        if planned.load.model_path == self._served.model_path:
+            self._before = None
+            self._tell(replace(self._selection, serves=self._served.model_name))
+            return False
         return True
 
     async def next_load(self) -> Load:
@@ -72,13 +120,14 @@ class Supply:
         self._look_for_memory()
         if self._unverified:
             log.info("the last stop was no clean one: models are compared with their checksums")
-        planned = await self._ask()
+        planned = await self._ask(0)
         self.planned = planned
+        self.profile = planned.profile or self.profile
         for name, problem in planned.damaged.items():
-            if name not in self._damaged:
+            if name not in self._left_out:
                 log.error("%s", problem)
                 self.fault = f"model: {problem}"
-        self._damaged = planned.damaged
+                self._leave_out(name, problem, float("inf"))
         if planned.kind == "out_of_memory":
             self._planned_s = time.monotonic()
             raise _shortage(planned)
@@ -87,8 +136,63 @@ class Supply:
         self._unverified = False
         log.info("plan: %s", planned.reason)
         for step in planned.steps:
-            log.warning("memory is short, so something has to give: %s", step)
+            log.warning("fallback: %s", step)
         return planned.load
+
+    def served(self) -> None:
+        """What was loaded has given its first answer."""
+        assert self.planned is not None
+        self._served, self._before, self._deaths = self.planned.load, None, 0
+        if self._served is not None and self._served.engine != "echo":
+            self._selection = replace(self._selection, serves=self._served.model_name)
+            self._tell(self._selection)
+
+    def failed(self, reason: str, load: Load | None, *, died: bool = False) -> bool:
+        """See ``Loads``: back to what served before a switch, else on to another of the store."""
+        if died and load is not None and self._before is None:
+            self._deaths += 1
+            if self._deaths < MAX_DEATHS:
+                return False
+        self._deaths = 0
+        name = self._stored_name(load)
+        if name is not None:
+            self._leave_out(name, reason, time.monotonic() + LEFT_OUT_S)
+            self.planned = None
+        if self._before is None:
+            if name is not None:
+                self.fault = f"model: {name} does not serve: {reason}"
+                log.error("%s", self.fault)
+            return name is not None
+        chosen = self._selection.model or "the best that fits"
+        back = Selection(self._before.model, failed=chosen, reason=reason)
+        self.fault = f"model: {chosen} does not serve: {reason}"
+        log.error("%s; going back to %s", self.fault, back.model or "what served before")
+        self._selection, self._before, self.planned = back, None, None
+        self._tell(back)
+        return True
+
+    def _tell(self, selection: Selection) -> None:
+        """For ``edged models use``, which waits for it."""
+        try:
+            write_selection(self._settings.state_dir, selection)
+        except ConfigError as error:
+            log.error("%s", error)  # noqa: TRY400 (the sentence says it all)
+
+    def _stored_name(self, load: Load | None) -> str | None:
+        """The name in the store of what was to be loaded, if it is a model of the store."""
+        if load is None or load.model_path is None or load.model_name is None:
+            return None
+        path = self._settings.model.store / f"{load.model_name}.gguf"
+        return load.model_name if load.model_path == str(path) else None
+
+    def _leave_out(self, name: str, problem: str, until_s: float) -> None:
+        self._left_out[name] = _LeftOut(problem, self._mtime_ns(name), until_s)
+
+    def _mtime_ns(self, name: str) -> int:
+        try:
+            return Path(self._settings.model.store, f"{name}.gguf").stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _look_for_memory(self) -> None:
         """Raise the last ``OutOfMemory`` again as long as nothing can have changed.
@@ -102,9 +206,16 @@ class Supply:
         if is_recent and not last.is_of_gpu and available().bytes < last.needed_bytes:
             raise _shortage(last)
 
-    async def _ask(self) -> Answer:
-        """A planner's process, from start to end."""
+    async def _ask(self, worker_bytes: int) -> Answer:
+        """A planner's process, from start to end; ``worker_bytes`` will be given back to it.
+
+        Raises ``EngineUnavailable`` where it does not answer.
+        """
         settings = self._settings
+        now_s = time.monotonic()
+        for name, left_out in list(self._left_out.items()):
+            if left_out.mtime_ns != self._mtime_ns(name) or left_out.until_s < now_s:
+                del self._left_out[name]
         now = available()
         question = Question(
             settings=settings.model_dump(
@@ -112,8 +223,10 @@ class Supply:
                 exclude={"model": {"hub_token"}},
             ),
             chosen=self._selection.model,
-            damaged=self._damaged,
-            available_bytes=now.bytes,
+            damaged={name: each.problem for name, each in self._left_out.items()},
+            may_be_bundled=self._served is not None
+            and self._served.model_path == str(BUNDLED_MODEL),
+            available_bytes=int((now.bytes + worker_bytes) * LESS_AFTER_DEATH**self._deaths),
             limited_by=now.limited_by,
             total_bytes=now.total_bytes,
             verify=self._unverified,
@@ -123,11 +236,15 @@ class Supply:
                 *(sys.executable, "-m", "edged.engine.planner"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the daemon's, which ends it
             )
         except OSError as error:
             raise EngineUnavailable(f"the planner cannot be started: {error.strerror}") from None
+        limit_s = VERIFYING_LIMIT_S if self._unverified else PLANNER_LIMIT_S
         try:
-            said, _ = await process.communicate(encode(question))
+            said, _ = await asyncio.wait_for(process.communicate(encode(question)), limit_s)
+        except TimeoutError:
+            raise EngineUnavailable(f"the planner took more than {limit_s:.0f} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -136,27 +253,10 @@ class Supply:
             raise EngineUnavailable(
                 f"the planner ended with exit code {process.returncode}; the log has its last words"
             )
-        return decode_answer(said)
-
-    def served(self) -> None:
-        """What was loaded has given its first answer."""
-        if self._before is not None:
-            self._before = self.fault = None
-
-    def failed(self, reason: str) -> bool:
-        """See ``Loads``: goes back to what served before a switch."""
-        if self._before is None:
-            return False
-        failed = self._selection.model
-        back = Selection(self._before.model, failed=failed or "auto", reason=reason)
-        self.fault = f"model: {failed or 'the best that fits'} does not serve: {reason}"
-        log.error("%s; going back to %s", self.fault, back.model or "what served before")
-        self._selection, self._before = back, None
         try:
-            write_selection(self._settings.state_dir, back)
-        except ConfigError as error:
-            log.error("%s", error)  # noqa: TRY400 (the sentence says it all)
-        return True
+            return decode_answer(said)
+        except (ValueError, TypeError) as error:
+            raise EngineUnavailable(f"the planner's answer makes no sense: {error}") from None
 
 
 def _shortage(planned: Answer) -> OutOfMemory:

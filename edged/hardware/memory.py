@@ -37,6 +37,13 @@ def available(root: Path = Path("/"), pid: int | str = "self") -> Available:
     return Available(max(smallest, 0), limited_by, system["MemTotal"])
 
 
+def status_bytes(pid: int, *names: str, root: Path = Path("/")) -> int:
+    """The sum of some of ``/proc/PID/status``'s sizes, such as ``RssAnon``; 0 when it is gone."""
+    lines = (read_text(root / f"proc/{pid}/status") or "").splitlines()
+    fields = (line.split() for line in lines if line.endswith(" kB"))
+    return sum(int(field[1]) * _KIB for field in fields if field[0].rstrip(":") in names)
+
+
 def meminfo_bytes(root: Path = Path("/")) -> dict[str, int]:
     """``MemTotal`` and ``MemAvailable``, in bytes. Raises ``EdgedError`` if they are not there."""
     path = root / "proc/meminfo"

@@ -94,8 +94,11 @@ def judge(candidate: Candidate, machine: Machine, wishes: Wishes) -> Verdict:
 
 
 def _impossible(shape: ModelShape, machine: Machine, wishes: Wishes) -> str | None:
-    if machine.engine == "ctransformers" and shape.architecture != "llama":
-        return _unconvertible(shape)
+    if machine.engine == "ctransformers":
+        if wishes.kv_type not in (None, "f16") or (wishes.slots or 1) > 1:
+            return "ctransformers has one slot and an f16 cache; unset engine.slots and .kv_type"
+        if shape.architecture != "llama":
+            return _unconvertible(shape)
     if wishes.kv_type is not None and not kv_type_fits(shape, wishes.kv_type):
         return f"its heads of {shape.head_size} cannot be kept as {wishes.kv_type}"
     return None
@@ -116,10 +119,13 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
     Where none is both, the least compromised that fits, else the most compromised.
     """
     kv_types = [wishes.kv_type] if wishes.kv_type else list(KV_TYPES)
-    if machine.engine == "ctransformers":
+    is_light = machine.engine == "ctransformers"
+    if is_light:
         kv_types = ["f16"]
     everything = shape.layers + 1
-    if wishes.gpu_layers is not None:
+    if not machine.gpu_bytes_per_s:
+        layers = [0]
+    elif wishes.gpu_layers is not None:
         layers = [min(wishes.gpu_layers, everything)]
     elif machine.gpu_bytes:
         layers = list(range(everything, -1, -1))
@@ -139,7 +145,7 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
             ctx=min(wishes.ctx or MIN_CTX, shape.context_length),
             slots=wishes.slots or 1,
             kv_type=kv_type,
-            load_mode=wishes.load_mode or "none",
+            load_mode="mmap" if is_light else wishes.load_mode or "none",
             ubatch_tokens=machine.ubatch_tokens,
             gpu_layers=gpu_layers,
         )

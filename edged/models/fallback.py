@@ -24,13 +24,16 @@ class Shortfall:
     """Nothing fits: what the smallest way needs, and what there is."""
 
     title: str
+    way: str
+    """How little was left to it, in words."""
     needed_bytes: int
     available_bytes: int
     limited_by: str
 
     def __str__(self) -> str:
         return (
-            f"not enough memory: {self.title} needs {mib(self.needed_bytes)} at the least, "
+            f"not enough memory: {self.title} needs {mib(self.needed_bytes)} even "
+            f"with {self.way}; "
             f"{mib(self.available_bytes)} are available ({self.limited_by})"
         )
 
@@ -54,12 +57,24 @@ def admit(plans: Sequence[Plan], machine: Machine) -> Admitted | Shortfall:
                 if least is None or needed(smaller, machine) < needed(least, machine):
                     least = smaller
     assert least is not None
-    return Shortfall(least.title, *missing(least, machine))
+    how = least.how
+    slots = "1 slot" if how.slots == 1 else f"{how.slots} slots"
+    way = f"{how.ctx} tokens in {slots} and {how.kv_type} cache"
+    return Shortfall(least.title, way, *missing(least, machine))
 
 
 def _ladder(plan: Plan, machine: Machine, shortest_ctx: int) -> Iterator[tuple[Plan, str | None]]:
     """The plan, then ever smaller ones, each with what has given."""
     yield plan, None
+    if not machine.is_unified and plan.memory.gpu.total_bytes > machine.gpu_bytes:
+        # What is missing is the GPU's own memory: as many layers as it holds, the rest beside it.
+        fewer = (
+            changed(plan, machine, gpu_layers=n) for n in range(plan.how.gpu_layers - 1, -1, -1)
+        )
+        held = next(each for each in fewer if each.memory.gpu.total_bytes <= machine.gpu_bytes)
+        step = f"{held.how.gpu_layers} layers on the GPU instead of {plan.how.gpu_layers}"
+        plan = held
+        yield plan, step
     if plan.how.engine != "ctransformers":
         for kv_type in KV_TYPES[KV_TYPES.index(plan.how.kv_type) + 1 :]:
             if kv_type_fits(plan.shape, kv_type):
@@ -75,10 +90,4 @@ def _ladder(plan: Plan, machine: Machine, shortest_ctx: int) -> Iterator[tuple[P
         ctx = max(plan.how.ctx // 2, shortest_ctx)
         step = f"{ctx} tokens a slot instead of {plan.how.ctx}"
         plan = changed(plan, machine, ctx=ctx)
-        yield plan, step
-    # Where the GPU's own memory is what is missing.
-    while machine.gpu_bytes and plan.how.gpu_layers:
-        gpu_layers = plan.how.gpu_layers - 1
-        step = f"{gpu_layers} layers on the GPU instead of {plan.how.gpu_layers}"
-        plan = changed(plan, machine, gpu_layers=gpu_layers)
         yield plan, step

@@ -5,7 +5,7 @@ turns out not to serve.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +19,14 @@ _FILE: Final = "model.json"
 class Selection:
     """``model`` is a name in the store, ``None`` leaves it to edged.
 
-    ``failed`` is what was chosen last and did not serve, ``reason`` why.
+    ``failed`` is what was chosen last and did not serve, ``reason`` why. ``serves`` is the daemon's
+    word for it, what it has served since.
     """
 
     model: str | None = None
     failed: str | None = None
     reason: str | None = None
+    serves: str | None = None
 
 
 def read_selection(state_dir: Path) -> Selection:
@@ -32,13 +34,16 @@ def read_selection(state_dir: Path) -> Selection:
     path = state_dir / _FILE
     try:
         found = json.loads(path.read_text("utf-8"))
-        return Selection(**{name: found.get(name) for name in ("model", "failed", "reason")})
+        selection = Selection(**{each.name: found.get(each.name) for each in fields(Selection)})
+        if not all(isinstance(each, str | None) for each in astuple(selection)):
+            raise ValueError("its values are no names")  # noqa: TRY301 (answered below)
     except FileNotFoundError:
         return Selection()
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}); choose again with: edged models use NAME"
         ) from None
+    return selection
 
 
 def write_selection(state_dir: Path, selection: Selection) -> None:

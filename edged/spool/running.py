@@ -32,12 +32,16 @@ class Running:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             unclean = self._path.exists()
             file = self._path.open("a+", encoding="ascii")
+            is_ours = _locked(file)
+            if is_ours and not self._is_still(file):  # the one before has just ended
+                file.close()
+                return self.begin()
         except OSError as error:
             raise ConfigError(
                 f"state_dir: {self._path.parent} cannot be written: {error.strerror}; make it, or "
                 "set another"
             ) from None
-        if not _locked(file):
+        if not is_ours:
             with file:
                 file.seek(0)
                 other = file.read().strip()
@@ -50,6 +54,13 @@ class Running:
         file.flush()
         self._file = file
         return unclean
+
+    def _is_still(self, file: TextIO) -> bool:
+        """Whether the file is the one under its name."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def end(self) -> None:
         """A clean stop."""

@@ -37,6 +37,7 @@ def card(
     node: str,
     ready: Ready | None,
     decode_tokens_per_s: float | None,
+    profile: str | None,
     planned: Answer | None,
 ) -> dict[str, Any]:
     """The card; what needs a loaded model is ``None`` until there is one."""
@@ -45,7 +46,7 @@ def card(
         "node": node,
         "version": edged.__version__,
         "device": device_name(),
-        "profile": planned.profile if planned else None,
+        "profile": profile,
         "engine": ready.engine if ready else None,
         "model": ready.model if ready else None,
         "quant": ready.quantisation if ready else None,

@@ -51,8 +51,8 @@ class Fixed:
     def served(self) -> None:
         self.heard.append("served")
 
-    def failed(self, reason: str) -> bool:
-        self.heard.append(f"failed: {reason}")
+    def failed(self, reason: str, load: Load | None, *, died: bool = False) -> bool:
+        self.heard.append(f"{'died' if died else 'failed'}: {reason}")
         return self.has_another
 
 
@@ -199,6 +199,18 @@ async def test_a_restart_loads_what_is_next(tmp_path: Path) -> None:
         assert ready.ctx == 99
         assert loads.heard == ["served", "served"]
         assert listener.lost.empty()
+
+
+async def test_a_worker_that_does_not_load_in_time_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOAD_MIN_S", 0.0)
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    loads = Fixed(load(tmp_path))
+    handle = EngineHandle(loads)
+    async with served(handle) as listener:
+        assert "had not loaded the model after 0 s" in await soon(listener.lost)
+        assert loads.heard == ["died: the worker had not loaded the model after 0 s and was ended"]
 
 
 async def test_what_fails_in_a_switch_is_followed_at_once_by_what_served_before(

@@ -119,6 +119,7 @@ def question(settings: Settings, available_mib: int, *, verify: bool = False) ->
         settings=settings.model_dump(include={"state_dir", "profile", "model", "engine"}),
         chosen=None,
         damaged={},
+        may_be_bundled=False,
         available_bytes=available_mib * MIB,
         limited_by="MemAvailable",
         total_bytes=8192 * MIB,

@@ -1,15 +1,20 @@
 """What the daemon has loaded next, and the way back."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edged.engine import supply as module
+from edged.engine.frames import Load
 from edged.engine.supply import Supply
-from edged.errors import ModelFileError, OutOfMemory
+from edged.errors import OutOfMemory
 from edged.hardware.memory import Available
 from edged.models.bundled import BUNDLED_MODEL
+from edged.models.pull import pull
 from edged.models.selection import Selection, read_selection, write_selection
+from edged.models.store import Store
+from edged.models.targets import parse_target
 from edged.settings import Settings
 
 MIB = 2**20
@@ -75,30 +80,132 @@ async def test_a_planner_that_dies_is_an_error_that_says_so(
         await supply.next_load()
 
 
-async def test_a_chosen_model_that_is_not_there_cannot_be_loaded(
+def put(tmp_path: Path, *names: str) -> None:
+    """Models of the store, all the same but for their names."""
+    for name in names:
+        store = Store(tmp_path / "store")
+        pull(parse_target(f"file:{BUNDLED_MODEL}", name=name), store, lambda *_: None)
+
+
+async def serve(supply: Supply) -> Load:
+    """One load that goes well."""
+    load = await supply.next_load()
+    supply.served()
+    return load
+
+
+async def test_a_chosen_model_that_is_not_there_is_answered_and_nothing_is_stopped(
     supply: Supply, tmp_path: Path
 ) -> None:
+    before = await serve(supply)
     write_selection(tmp_path / "state", Selection("phi"))
-    assert supply.reread()
 
-    with pytest.raises(ModelFileError, match="no usable model; phi was chosen"):
-        await supply.next_load()
+    assert not await supply.goes_over(2**20)
+    said = read_selection(tmp_path / "state")
+    assert (said.model, said.failed) == (None, "phi")
+    assert "no usable model; phi was chosen" in str(said.reason)
+    assert await supply.next_load() == before
+
+
+async def test_what_is_served_is_written_for_those_who_wait_for_it(
+    supply: Supply, tmp_path: Path
+) -> None:
+    put(tmp_path, "one", "two")
+    await serve(supply)
+    write_selection(tmp_path / "state", Selection("two"))
+
+    assert await supply.goes_over(2**20)
+    assert supply.switching_to == "two"
+    assert (await serve(supply)).model_name == "two"
+    assert read_selection(tmp_path / "state") == Selection("two", serves="two")
+
+
+async def test_what_serves_already_is_not_loaded_again(supply: Supply, tmp_path: Path) -> None:
+    put(tmp_path, "one")
+    await serve(supply)
+    write_selection(tmp_path / "state", Selection("one"))
+
+    assert not await supply.goes_over(2**20)
+    assert read_selection(tmp_path / "state") == Selection("one", serves="one")
+
+
+async def test_a_model_that_fails_leads_back_to_the_bundled_one_that_served_before(
+    supply: Supply, tmp_path: Path
+) -> None:
+    before = await serve(supply)
+    put(tmp_path, "bad")
+    write_selection(tmp_path / "state", Selection("bad"))
+    assert await supply.goes_over(2**20)
+    bad = await supply.next_load()
+
+    assert supply.failed("it is noise", bad)
+    assert (await serve(supply)) == before
+    assert "bad does not serve: it is noise" in str(supply.fault)
 
 
 async def test_the_way_back_leads_to_what_served_last(supply: Supply, tmp_path: Path) -> None:
+    put(tmp_path, "one", "new", "newer")
+    write_selection(tmp_path / "state", Selection("one"))
+    supply.start(unclean=False)
+    await serve(supply)
     for name in ("new", "newer"):
         write_selection(tmp_path / "state", Selection(name))
-        assert supply.reread()
-    assert supply.switching_to == "newer"
+        assert await supply.goes_over(2**20)
+    load = await supply.next_load()
 
-    assert supply.failed("it is noise")
-    assert supply.switching_to is None
-    assert read_selection(tmp_path / "state") == Selection(None, "newer", "it is noise")
-    assert "newer does not serve: it is noise" in str(supply.fault)
-    assert not supply.failed("whatever")  # there is no further way back
+    assert supply.failed("it is noise", load)
+    assert read_selection(tmp_path / "state") == Selection("one", "newer", "it is noise")
+    assert (await serve(supply)).model_name == "one"
 
 
-async def test_what_serves_now_is_not_gone_over_to(supply: Supply, tmp_path: Path) -> None:
-    write_selection(tmp_path / "state", Selection(None, "bad", "why"))
+async def test_a_model_of_the_store_that_fails_is_passed_over_for_another(
+    supply: Supply, tmp_path: Path
+) -> None:
+    put(tmp_path, "one", "two")
+    first = await supply.next_load()
 
-    assert not supply.reread()
+    assert supply.failed("it is noise", first)
+    second = await serve(supply)
+    assert {first.model_name, second.model_name} == {"one", "two"}
+    assert f"{first.model_name} does not serve" in str(supply.fault)
+
+
+async def test_one_that_was_left_out_is_tried_again_when_its_file_has_changed(
+    supply: Supply, tmp_path: Path
+) -> None:
+    put(tmp_path, "one", "two")
+    first = await supply.next_load()
+    supply.failed("it is noise", first)
+    os.utime(str(first.model_path), (1, 1))
+
+    assert (await supply.next_load()).model_name == first.model_name
+
+
+async def test_workers_that_die_in_loading_are_planned_for_with_less_and_then_left_out(
+    supply: Supply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "one", "two")
+    available(monkeypatch, 1024)
+    monkeypatch.setattr(module, "LESS_AFTER_DEATH", 0.01)
+    first = await supply.next_load()
+
+    assert not supply.failed("SIGKILL", first, died=True)
+    with pytest.raises(OutOfMemory) as shortage:
+        await supply.next_load()
+    assert shortage.value.details["available"] == int(1024 * MIB * 0.01)
+    monkeypatch.setattr(module, "LESS_AFTER_DEATH", 1.0)
+    assert (await supply.next_load()).model_name == first.model_name
+    assert not supply.failed("SIGKILL", first, died=True)
+    assert supply.failed("SIGKILL", first, died=True)
+    assert (await supply.next_load()).model_name != first.model_name
+
+
+async def test_what_cannot_be_written_or_read_is_a_fault(supply: Supply, tmp_path: Path) -> None:
+    await serve(supply)
+    (tmp_path / "state" / "model.json").write_text("{")
+
+    assert not await supply.goes_over(2**20)
+    assert "model.json cannot be read" in str(supply.fault)
+    write_selection(tmp_path / "state", Selection())
+    assert not await supply.goes_over(2**20)
+    assert supply.fault is None

@@ -151,6 +151,41 @@ def test_an_unknown_model_is_refused_with_the_names_that_are_known(node: Node) -
     assert "new, old" in used.stderr
 
 
+def test_a_first_model_that_is_broken_gives_way_to_the_bundled_one(
+    broker: Broker, tmp_path: Path, name: str
+) -> None:
+    bad = without_numbers(tmp_path / "bad.gguf")
+    with running(name, broker.port, tmp_path, engine__threads=1) as node:
+        assert node.command("models", "pull", f"file:{bad}", "--name", "bad").returncode == 0
+        used = node.command("models", "use", "bad")
+
+        assert used.returncode == 3
+        assert "went back to what served before" in used.stderr
+        assert served(node) == "edged-tiny-phi3"
+
+
+def test_choosing_again_tells_the_daemon_again(node: Node, store: Path) -> None:
+    for _ in range(2):
+        used = node.command("models", "use", "new")
+        assert used.returncode == 0, used.stderr
+        assert f"{node.name} serves new" in used.stdout
+
+
+def test_a_daemon_that_ends_is_not_waited_for(node: Node) -> None:
+    os.kill(node.worker_pid(), signal.SIGSTOP)
+    with BusClient(node.port) as client:
+        client.send_prompt(node.name, **LONG)
+    ended: list[subprocess.CompletedProcess[str]] = []
+    command = threading.Thread(target=lambda: ended.append(node.command("models", "use", "new")))
+    command.start()
+    node.wait_for_state("switching")
+    node.stop()
+    command.join()
+
+    assert ended[0].returncode == 1
+    assert "has ended" in ended[0].stderr
+
+
 def test_auto_leaves_the_choice_to_edged_again(node: Node, store: Path) -> None:
     used = node.command("models", "use", "auto")
 

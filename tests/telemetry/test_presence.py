@@ -38,14 +38,13 @@ ACTIVITY = Activity(
 
 PLANNED = Answer(
     load=Load("auto", "tiny.gguf", "", 1024, 1, 2, 0),
-    profile="pi5-8gb",
     rope="plain",
     steps=("1 slots instead of 2",),
 )
 
 
 def card(ready: Ready | None, speed: float | None) -> dict[str, object]:
-    return presence.card("attic", ready, speed, PLANNED)
+    return presence.card("attic", ready, speed, "pi5-8gb", PLANNED)
 
 
 def write(root: Path, path: str, content: str | bytes) -> None:
