@@ -55,8 +55,7 @@ class Case:
 
 CASES = (
     *(
-        Case(MINI, quant, ctx, 1, kv_type, "none")
-        for ctx in (1024, 4096)
+        Case(MINI, quant, 1024, 1, kv_type, "none")
         for quant in ("q4_0", "q4_k_m")
         for kv_type in ("f16", "q8_0")
     ),
@@ -75,6 +74,12 @@ CASES = (
     Case(BIG, "q4_k_m", 512, 1, "q8_0", "none"),
     Case(MINI, "q4_0", 1024, 1, "f16", "mmap", "ctransformers"),
     Case(MINI, "q4_k_m", 1024, 1, "f16", "mmap", "ctransformers"),
+    # The long ones last.
+    *(
+        Case(MINI, quant, 4096, 1, kv_type, "none")
+        for quant in ("q4_0", "q4_k_m")
+        for kv_type in ("f16", "q8_0")
+    ),
 )
 
 
@@ -204,7 +209,11 @@ def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
 def summary(result: Result) -> str:
     """One row, as soon as there is one."""
     case = " ".join(map(str, asdict(result.case).values()))
-    return f"{case}: {100 * result.difference:+.1f} %, {result.seconds:.0f} s"
+    return (
+        f"{case}: {100 * result.difference:+.1f} % (predicted {result.predicted / MIB:,.0f} MiB, "
+        f"measured {result.measured.peak / MIB:,.0f}), {result.filled_tokens} tokens in "
+        f"{result.seconds:.0f} s"
+    )
 
 
 def table(results: list[Result]) -> Table:

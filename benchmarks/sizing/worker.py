@@ -25,6 +25,7 @@ from edged.engine.frames import (
 from edged.messages import ChatMessage, Sampling
 
 ANSWER_TOKENS = 8
+TEMPLATE_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,17 @@ class Worker:
     def fill_contexts(self) -> int:
         """Let every slot read and answer until its context is full; tokens that were filled."""
         text = "a b c d " * self.ready.ctx
-        longest = self._length(text)
-        wanted = self.ready.ctx - ANSWER_TOKENS
-        while longest > wanted:
-            text = text[: int(len(text) * wanted / longest) - 1]
-            longest = self._length(text, jobs=self.ready.slots) or longest
-        return longest * self.ready.slots
+        while (ends := self._ask(text)) and isinstance(end := ends[0], Refused):
+            # What the chat template adds to the text does not shrink with it.
+            wanted = self.ready.ctx - ANSWER_TOKENS - TEMPLATE_TOKENS
+            text = text[: int(len(text) * wanted / int(end.details["prompt_tokens"] or 1))]
+        return sum(
+            end.prompt_tokens + end.completion_tokens for end in ends if isinstance(end, Finished)
+        )
 
-    def _length(self, text: str, jobs: int = 1) -> int:
-        """Tokens of the prompt as a refusal or an end tells them, when all jobs have ended."""
-        for job in range(jobs):
+    def _ask(self, text: str) -> list[Finished | Refused]:
+        """How a prompt in every slot ended."""
+        for job in range(self.ready.slots):
             self._send(
                 Submit(
                     job,
@@ -72,14 +74,7 @@ class Worker:
                     Sampling(ANSWER_TOKENS, 0.0, 1, 1.0, 0.0, 1.0, seed=1),
                 )
             )
-        counts = set()
-        for _ in range(jobs):
-            end = self._wait(Finished, Refused)
-            if isinstance(end, Refused):
-                counts.add(int(end.details["prompt_tokens"] or 0))
-            else:
-                counts.add(end.prompt_tokens)
-        return counts.pop()
+        return [self._wait(Finished, Refused) for _ in range(self.ready.slots)]
 
     def resident(self) -> Resident:
         """See ``Resident``."""

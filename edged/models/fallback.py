@@ -32,9 +32,8 @@ class Shortfall:
 
     def __str__(self) -> str:
         return (
-            f"not enough memory: {self.title} needs {mib(self.needed_bytes)} even "
-            f"with {self.way}; "
-            f"{mib(self.available_bytes)} are available ({self.limited_by})"
+            f"not enough memory: {self.title} needs {mib(self.needed_bytes)} at the least (with "
+            f"{self.way}), {mib(self.available_bytes)} are available ({self.limited_by})"
         )
 
 

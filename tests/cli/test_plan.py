@@ -205,7 +205,8 @@ def test_where_nothing_fits_the_error_has_the_numbers_and_json_is_whole():
     assert result.exit_code != 0
     assert isinstance(result.exception, OutOfMemory)
     assert re.fullmatch(
-        r"not enough memory: phi-4 Q4_0 needs [\d,]+ MiB at the least, 6,918 MiB are available "
+        r"not enough memory: phi-4 Q4_0 needs [\d,]+ MiB at the least \(with 1024 tokens "
+        r"in 1 slot and q4_0 cache\), 6,918 MiB are available "
         r"\(pi5-8gb without the system's share\)",
         str(result.exception),
     )
