@@ -163,11 +163,6 @@ def engine(node: Node) -> Iterator[Finding]:
         found = node.llama_cpp if each == "llama_cpp" else checks_engine.probe(each)
         remedy = checks_engine.rebuild(found, node.profile)
         yield from checks_engine.judge(found, node.root, remedy, serves=each == name)
-    if name not in ("llama_cpp", "ctransformers"):
-        yield failure(
-            f"engine.name is {name!r}; known are auto, llama_cpp, ctransformers and echo",
-            "correct engine.name in the settings",
-        )
 
 
 def gpu(node: Node) -> Iterator[Finding]:
