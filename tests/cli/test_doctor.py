@@ -573,7 +573,8 @@ def test_too_little_memory_is_a_failure_with_both_figures(
 
     assert finding.outcome == "failure"
     assert re.search(
-        r"needs \d+ MiB at the least \(with .*\), 10 MiB are available \(memory.max of /edged.service\)",
+        r"needs \d+ MiB at the least \(with .*\), 10 MiB are available "
+        r"\(memory.max of /edged.service\)",
         finding.found,
     )
     assert "edged plan" in (finding.remedy or "")

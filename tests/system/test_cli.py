@@ -175,15 +175,13 @@ def test_version_names_the_engines() -> None:
     assert "llama-cpp-python" in run.stdout
 
 
-def test_an_engine_that_nobody_knows_is_refused_with_those_that_are_known(
-    broker: Broker, tmp_path: Path
-) -> None:
-    node = Node("nonsense", broker.port, tmp_path, engine__name="vllm")
-    try:
-        reason = str(node.wait_for_state("refused")["reason"])
-        assert "known are auto, llama_cpp, ctransformers, echo" in reason
-    finally:
-        node.stop()
+def test_an_engine_that_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    run = edged("run", EDGED_ENGINE__NAME="vllm")
+
+    assert run.returncode == 2
+    assert (
+        "engine.name: Input should be 'auto', 'llama_cpp', 'ctransformers' or 'echo'" in run.stderr
+    )
 
 
 @pytest.mark.parametrize("prompt", ['what\'s "up"?', "[bold]$HOME[/] `id`"])
