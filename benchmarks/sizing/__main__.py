@@ -132,7 +132,7 @@ class Result:
 def main(shapes: Path | None, jobs: int, threads: int, only: str, json_file: Path | None) -> None:
     """Compare sizing with real loads; exit code 1 where a row differs by too much."""
     cases = [case for case in CASES if only in " ".join(map(str, asdict(case).values()))]
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 200)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -248,9 +248,9 @@ def table(results: list[Result]) -> Table:
     """Predicted and measured; the last two pairs tell anonymous memory and file pages apart."""
     shown = Table(title="Peak memory of the worker, MiB", box=MARKDOWN)
     for column in ("engine", "model", "context", "cache", "load mode"):
-        shown.add_column(column)
+        shown.add_column(column, no_wrap=True)
     for column in ("predicted", "measured", "difference", "anonymous", "files", "tokens", "s"):
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     for result in results:
         case = result.case
         anonymous = result.predicted - result.predicted_file
