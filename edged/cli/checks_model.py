@@ -59,7 +59,6 @@ def served(settings: Settings, daemon: Daemon) -> Finding:
             "stop what else needs memory, set a smaller engine.ctx, or choose a smaller model: "
             "edged plan shows what fits",
         )
-    assert planned.plan is not None  # only echo has none
     return _judged(planned.plan, planned.steps, f"{mib(now.memory_bytes)} are available{said}")
 
 

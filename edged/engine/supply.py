@@ -5,7 +5,6 @@ import logging
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from edged.engine.frames import Load
@@ -13,6 +12,7 @@ from edged.engine.plan_frames import Answer, Question, decode_answer, encode
 from edged.errors import ConfigError, EdgedError, EngineUnavailable, ModelFileError, OutOfMemory
 from edged.hardware.memory import available
 from edged.models.bundled import BUNDLED_MODEL
+from edged.models.layout import weights_path
 from edged.models.selection import Selection, read_selection, write_selection
 from edged.settings import Settings
 
@@ -182,7 +182,7 @@ class Supply:
         """The name in the store of what was to be loaded, if it is a model of the store."""
         if load is None or load.model_path is None or load.model_name is None:
             return None
-        path = self._settings.model.store / f"{load.model_name}.gguf"
+        path = weights_path(self._settings.model.store, load.model_name)
         return load.model_name if load.model_path == str(path) else None
 
     def _leave_out(self, name: str, problem: str, until_s: float) -> None:
@@ -190,7 +190,7 @@ class Supply:
 
     def _mtime_ns(self, name: str) -> int:
         try:
-            return Path(self._settings.model.store, f"{name}.gguf").stat().st_mtime_ns
+            return weights_path(self._settings.model.store, name).stat().st_mtime_ns
         except OSError:
             return 0
 
@@ -219,7 +219,7 @@ class Supply:
         now = available()
         question = Question(
             settings=settings.model_dump(
-                include={"state_dir", "profile", "model", "engine"},
+                include={"state_dir", "profile", "model", "engine", "chat"},
                 exclude={"model": {"hub_token"}},
             ),
             chosen=self._selection.model,

@@ -1,5 +1,6 @@
 """What a machine says of itself, read from /proc, /etc and NVML without judging it."""
 
+import functools
 import math
 import platform
 import re
@@ -74,9 +75,8 @@ def read_machine(
 
     Raises ``EdgedError`` without /proc/meminfo; anything else may be missing.
     """
-    cpus = _cpuinfo(read_text(root / "proc/cpuinfo") or "")
+    cpus = _cpuinfo(root)
     first = cpus[0] if cpus else {}
-    tree = root / "proc/device-tree"
     release = re.match(r"# R(\d+) ", read_text(root / "etc/nv_tegra_release") or "")
     flags = (first.get("flags") or first.get("Features") or "").split()
     return Machine(
@@ -85,11 +85,22 @@ def read_machine(
         cores=_cores(root, cpus),
         isa=tuple(name for flag, name in _ISA.items() if flag in flags),
         memory_bytes=meminfo_bytes(root)["MemTotal"],
-        device_tree_model=next(iter(_strings(tree / "model")), ""),
-        device_tree_compatible=_strings(tree / "compatible"),
+        device_tree_model=_board(root),
+        device_tree_compatible=_strings(root / "proc/device-tree/compatible"),
         tegra_release=f"R{release[1]}" if release else "",
         gpus=gpus(),
     )
+
+
+@functools.cache
+def device_name(root: Path = Path("/")) -> str:
+    """The board's name from the device tree, else the processor's, else its architecture."""
+    cpus = _cpuinfo(root)
+    return _board(root) or (cpus[0].get("model name") if cpus else None) or platform.machine()
+
+
+def _board(root: Path) -> str:
+    return next(iter(_strings(root / "proc/device-tree/model")), "")
 
 
 def _strings(path: Path) -> tuple[str, ...]:
@@ -97,10 +108,10 @@ def _strings(path: Path) -> tuple[str, ...]:
     return tuple(part for part in (read_text(path) or "").split("\0") if part)
 
 
-def _cpuinfo(text: str) -> list[dict[str, str]]:
+def _cpuinfo(root: Path) -> list[dict[str, str]]:
     """One mapping a logical CPU; what follows the last of them (a Pi's model) is left out."""
     cpus = []
-    for block in text.split("\n\n"):
+    for block in (read_text(root / "proc/cpuinfo") or "").split("\n\n"):
         pairs = (line.partition(":") for line in block.splitlines())
         cpu = {key.strip(): value.strip() for key, _, value in pairs}
         if "processor" in cpu:

@@ -4,8 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edged.models.plan import MIN_CTX, Machine, Plan, changed, fits, mib, missing, needed
-from edged.models.sizing import KV_TYPES, kv_type_fits
+from edged.models.configuration import KV_TYPES
+from edged.models.plan import (
+    GPU_MEMORY,
+    MIN_CTX,
+    Machine,
+    Plan,
+    changed,
+    describe_context,
+    fits,
+    mib,
+    missing,
+    needed,
+)
+from edged.models.sizing import kv_type_fits
 
 FALLBACK_CTX: Final = 1024
 """As short as a context is made when memory is missing."""
@@ -30,6 +42,11 @@ class Shortfall:
     available_bytes: int
     limited_by: str
 
+    @property
+    def is_of_gpu(self) -> bool:
+        """Whether it is the GPU's memory that is missing."""
+        return self.limited_by == GPU_MEMORY
+
     def __str__(self) -> str:
         return (
             f"not enough memory: {self.title} needs {mib(self.needed_bytes)} at the least (with "
@@ -40,7 +57,8 @@ class Shortfall:
 def admit(plans: Sequence[Plan], machine: Machine) -> Admitted | Shortfall:
     """Hold plans, the best first, against what ``machine`` has now; make them smaller if need be.
 
-    In this order: smaller cache elements, fewer slots, shorter context, another model.
+    In this order: smaller cache elements, a smaller cache for the slots to share, down to the
+    context of one prompt, a shorter context, another model.
     """
     first = plans[0]
     least: Plan | None = None
@@ -56,9 +74,7 @@ def admit(plans: Sequence[Plan], machine: Machine) -> Admitted | Shortfall:
                 if least is None or needed(smaller, machine) < needed(least, machine):
                     least = smaller
     assert least is not None
-    how = least.how
-    slots = "1 slot" if how.slots == 1 else f"{how.slots} slots"
-    way = f"{how.ctx} tokens in {slots} and {how.kv_type} cache"
+    way = f"{describe_context(least.how)}, and {least.how.kv_type} cache"
     return Shortfall(least.title, way, *missing(least, machine))
 
 
@@ -80,13 +96,13 @@ def _ladder(plan: Plan, machine: Machine, shortest_ctx: int) -> Iterator[tuple[P
                 step = f"{kv_type} cache instead of {plan.how.kv_type}"
                 plan = changed(plan, machine, kv_type=kv_type)
                 yield plan, step
-    while plan.how.slots > 1:
-        slots = plan.how.slots // 2
-        step = f"{slots} slot{'s' * (slots > 1)} instead of {plan.how.slots}"
-        plan = changed(plan, machine, slots=slots)
+    while plan.how.cells > plan.how.ctx:
+        cells = max(plan.how.cells // 2, plan.how.ctx)
+        step = f"{cells} tokens of all prompts together instead of {plan.how.cells}"
+        plan = changed(plan, machine, cells=cells)
         yield plan, step
     while plan.how.ctx > shortest_ctx:
         ctx = max(plan.how.ctx // 2, shortest_ctx)
-        step = f"{ctx} tokens a slot instead of {plan.how.ctx}"
-        plan = changed(plan, machine, ctx=ctx)
+        step = f"{ctx} tokens a prompt instead of {plan.how.ctx}"
+        plan = changed(plan, machine, ctx=ctx, cells=ctx)
         yield plan, step

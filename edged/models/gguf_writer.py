@@ -23,7 +23,7 @@ _VERSION: Final = 3
 
 
 def padded(size: int, alignment: int) -> int:
-    """``size`` rounded up to a multiple of ``alignment``, in bytes."""
+    """``size`` rounded up to a multiple of ``alignment``."""
     return -(-size // alignment) * alignment
 
 

@@ -5,6 +5,7 @@ A ``ModelShape`` comes from a file's header (``shape_of``) or from the catalogue
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from edged.models.gguf_header import ArraySummary, Header, TensorInfo
 
@@ -36,12 +37,12 @@ class ModelShape:
     tensors: tuple[TensorInfo, ...]
     file_bytes: int
 
-    @property
+    @cached_property
     def weights_bytes(self) -> int:
         """What the tensors fill."""
         return sum(tensor.size_bytes for tensor in self.tensors)
 
-    @property
+    @cached_property
     def is_tied(self) -> bool:
         """Whether the output uses the token embedding's weights."""
         return all(tensor.name != "output.weight" for tensor in self.tensors)

@@ -2,7 +2,7 @@
 
 A model is ``<name>.gguf`` with its manifest ``<name>.json`` beside it. The manifest comes last,
 when the weights are verified and in place, so weights without one never count. What is still
-arriving lies in ``.partial/`` (``edged.models.partial``). The daemon imports this module.
+arriving lies in ``.partial/`` (``edged.models.partial``).
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from edged.errors import ConfigError, ModelFileError
 from edged.models.convert import converted_path
+from edged.models.layout import manifest_path, weights_path
 from edged.models.whole import sync, write_whole
 from edged.settings import NAME_PATTERN, describe_validation
 
@@ -64,7 +65,7 @@ class Store:
         self.folder = folder
 
     def weights_path(self, name: str) -> Path:
-        return self.folder / f"{name}.gguf"
+        return weights_path(self.folder, name)
 
     def models(self) -> list[StoredModel]:
         """Every model by name, those with a problem too. Reads no weights."""
@@ -117,14 +118,15 @@ class Store:
 
     def adopt(self, manifest: Manifest) -> StoredModel:
         """Makes verified weights, which lie in place already, count. Raises ``OSError``."""
-        write_whole(self.folder / f"{manifest.name}.json", manifest.model_dump_json(indent=2))
+        path = manifest_path(self.folder, manifest.name)
+        write_whole(path, manifest.model_dump_json(indent=2))
         return self._look_at(manifest.name)
 
     def remove(self, name: str) -> None:
         """Deletes the model called ``name``. Raises ``ModelFileError`` without one."""
         model = self.find(name)
         try:
-            (self.folder / f"{name}.json").unlink(missing_ok=True)
+            manifest_path(self.folder, name).unlink(missing_ok=True)
             model.path.unlink(missing_ok=True)
         except OSError as e:
             raise ModelFileError(f"{model.path}: cannot be removed: {e.strerror}") from e
@@ -132,7 +134,7 @@ class Store:
     def _look_at(self, name: str) -> StoredModel:
         path = self.weights_path(name)
         try:
-            manifest = _read_manifest(self.folder / f"{name}.json")
+            manifest = _read_manifest(manifest_path(self.folder, name))
         except ValueError as e:
             return StoredModel(name, path, None, str(e))
         return StoredModel(name, path, manifest, _problem(path, manifest))

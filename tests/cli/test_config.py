@@ -1,6 +1,5 @@
 """``edged config``, and how the command tells of errors."""
 
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -17,13 +16,7 @@ from edged.cli.main import cli, main
 from edged.errors import ConfigError
 from edged.settings import ChatSettings, EngineSettings, MqttSettings, Settings
 
-
-@pytest.fixture(autouse=True)
-def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("EDGED_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    monkeypatch.setattr("edged.settings.DEFAULT_CONFIG_PATH", tmp_path / "absent.toml")
+pytestmark = pytest.mark.usefixtures("nothing_set")
 
 
 def edged(*arguments: str) -> Result:

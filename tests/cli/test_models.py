@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,10 +56,7 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
-    for name in [name for name in os.environ if name.startswith("EDGED_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("edged.settings.DEFAULT_CONFIG_PATH", tmp_path / "absent.toml")
+def operator(nothing_set: None, tmp_path: Path) -> Operator:
     return Operator(tmp_path)
 
 

@@ -1,7 +1,6 @@
 """``edged plan``."""
 
 import json
-import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from click.testing import CliRunner, Result
 from edged.cli import plan as plan_module
 from edged.cli.main import cli
 from edged.errors import ConfigError, ModelFileError, OutOfMemory
-from edged.hardware import profile as profile_module
 from edged.hardware.memory import Available
 from edged.models.bundled import BUNDLED_MODEL
 from edged.models.selection import Selection, write_selection
@@ -28,19 +26,9 @@ BOARDS = (
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(operator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine whose speed is known, with state and store of our own."""
-    for name in [name for name in os.environ if name.upper().startswith("EDGED_")]:
-        monkeypatch.delenv(name)
-    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("edged.settings.DEFAULT_CONFIG_PATH", tmp_path / "absent.toml")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("EDGED_MODEL__STORE", str(tmp_path / "store"))
     monkeypatch.setenv("COLUMNS", "80")
-    folder = tmp_path / "hw_profiles"
-    folder.mkdir()
-    monkeypatch.setattr(profile_module, "OPERATOR_FOLDER", folder)
     monkeypatch.setenv("EDGED_PROFILE", "pi5-8gb")
     return tmp_path
 
@@ -93,7 +81,8 @@ def test_every_board_has_a_choice_of_a_phi_model_with_4096_tokens(profile: str):
 
     assert choice["model"].startswith("phi-")
     assert choice["ctx"] >= 4096
-    assert choice["kv_total_tokens"] == choice["ctx"] * choice["slots"]
+    assert choice["ctx"] <= choice["cells"] <= choice["ctx"] * choice["slots"]
+    assert choice["kv_total_tokens"] == choice["cells"]
     memory = choice["memory"]
     parts = sum(memory[f"{part}_bytes"] for part in ("weights", "kv", "compute", "overhead"))
     assert parts == memory["total_bytes"] == memory["host_bytes"] + memory["gpu_bytes"]
@@ -105,7 +94,8 @@ def test_a_raspberry_pi_5_in_json():
     choice, machine = answer["choice"], answer["machine"]
 
     assert (choice["model"], choice["quant"]) == ("phi-4-mini-instruct", "Q4_K_M")
-    assert (choice["ctx"], choice["slots"], choice["kv_type"]) == (4096, 2, "f16")
+    assert (choice["ctx"], choice["slots"], choice["cells"]) == (4096, 2, 8192)
+    assert (choice["kv_type"], choice["flash_attention"]) == ("f16", True)
     assert (choice["gpu_layers"], choice["load_mode"]) == (0, "none")
     assert choice["threads"] == {"prefill": 4, "decode": 4}
     assert choice["file"] is None
@@ -206,7 +196,7 @@ def test_where_nothing_fits_the_error_has_the_numbers_and_json_is_whole():
     assert isinstance(result.exception, OutOfMemory)
     assert re.fullmatch(
         r"not enough memory: phi-4 Q4_0 needs [\d,]+ MiB at the least \(with 1024 tokens "
-        r"in 1 slot and q4_0 cache\), 6,918 MiB are available "
+        r"a prompt, 2 at once in 1024, and q4_0 cache\), 6,918 MiB are available "
         r"\(pi5-8gb without the system's share\)",
         str(result.exception),
     )
@@ -225,7 +215,7 @@ def test_a_model_that_is_only_slow_is_still_planned():
     answer = plan("--profile", "pi5-16gb", "--model", "phi-4")
 
     assert answer["choice"]["quant"] == "Q4_0"
-    assert {each["outcome"] for each in answer["candidates"]} == {"too slow", "too large"}
+    assert {each["outcome"] for each in answer["candidates"]} == {"too slow"}
     assert answer["choice"]["reason"].startswith("Nothing is fast enough; phi-4 Q4_0 comes nearest")
 
 
@@ -256,7 +246,7 @@ def test_what_is_in_the_store_stands_for_the_catalogues(store: Store):
 
 def test_another_one_in_use_is_to_be_changed(store: Store, here: Path):
     put(store, "mine", None)
-    write_selection(here / "state/edged", Selection(model="other"))
+    write_selection(here / "state", Selection(model="other"))
 
     assert plan("--model", "mine")["next"] == ["edged models use mine"]
 
@@ -312,10 +302,10 @@ def test_the_table_has_every_model_with_its_bar_and_why():
     assert lines[0] == "pi5-8gb: Raspberry Pi 5, 8 GB (by its profile alone)"
     assert "6,918 MiB at most = 7,942 MiB less 1,024 MiB for the system" in lines[1]
     (chosen,) = [line for line in lines if line.startswith("→")]
-    assert re.search(r"✓ Q4_K_M +fits +█+▓+·+│ +3\.9 GiB +2 × 4096 +f16 +4\.1/3\.4$", chosen)
+    assert re.search(r"✓ Q4_K_M +fits +█+▓+·+│ +3\.9 GiB +4096/8192 +f16 +4\.1/3\.4$", chosen)
     at = lines.index("phi-4") + 1
     assert re.search(r"✗ Q8_0 +too large +█+│█+» +14\.8 GiB", lines[at])
-    assert lines[at + 1].strip().endswith("too much with 4096 tokens a slot and q4_0 cache")
+    assert lines[at + 1].strip().endswith("too much with 4096 tokens a prompt and q4_0 cache")
     assert "→" not in "".join(lines[:at])
 
 

@@ -1,7 +1,6 @@
 """``edged profiles``."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -10,23 +9,11 @@ from click.testing import CliRunner, Result
 
 from edged.cli.main import cli
 from edged.errors import ConfigError
-from edged.hardware import profile as profile_module
 
 
 @pytest.fixture(autouse=True)
-def operator_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An operator's folder and state folder of our own, and a wide screen."""
-    for name in [name for name in os.environ if name.upper().startswith("EDGED_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    monkeypatch.setattr("edged.settings.DEFAULT_CONFIG_PATH", tmp_path / "absent.toml")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def _wide_screen(operator_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    folder = tmp_path / "hw_profiles"
-    folder.mkdir()
-    monkeypatch.setattr(profile_module, "OPERATOR_FOLDER", folder)
-    return folder
 
 
 def edged(*arguments: str) -> Result:

@@ -1,17 +1,13 @@
 """What is available: MemAvailable, and every limit on the way up."""
 
-import contextlib
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edged.errors import EdgedError
-from edged.hardware.cgroups import groups
 from edged.hardware.memory import available
 
 MIB = 2**20
@@ -184,24 +180,6 @@ def test_without_meminfo_it_says_so(tmp_path: Path) -> None:
         available(tmp_path)
 
 
-@pytest.fixture
-def real_group() -> Iterator[Path]:
-    """A memory group of cgroup v1 under our own, which only root can make."""
-    ours = [group for group in groups(Path("/"), "self", "memory") if group.version == 1]
-    if not ours or os.geteuid() != 0:
-        pytest.skip("needs root and the memory controller of cgroup v1")
-    folder = ours[0].folder / f"edged-test-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"cannot make a control group: {error}")
-    try:
-        yield folder
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
 IN_THE_GROUP = """
 import os, sys
 from pathlib import Path
@@ -236,17 +214,17 @@ def measured(group: Path, limit_bytes: int, take_bytes: int, *file: str) -> tupl
     return tuple(map(int, answer[:3]))
 
 
-def test_a_real_limit_is_followed_as_memory_is_taken(real_group: Path) -> None:
+def test_a_real_limit_is_followed_as_memory_is_taken(memory_group: Path) -> None:
     limit, taken = 200 * MIB, 64 * MIB
 
-    before, after, _ = measured(real_group, limit, taken)
+    before, after, _ = measured(memory_group, limit, taken)
 
     assert limit - 8 * MIB < before <= limit
     assert before - after == pytest.approx(taken, abs=4 * MIB)
 
 
 def test_a_written_file_in_the_page_cache_takes_nothing_from_a_real_limit(
-    real_group: Path, tmp_path: Path
+    memory_group: Path, tmp_path: Path
 ) -> None:
     kind = subprocess.run(
         ["stat", "-f", "-c", "%T", tmp_path], capture_output=True, check=True, text=True
@@ -254,7 +232,7 @@ def test_a_written_file_in_the_page_cache_takes_nothing_from_a_real_limit(
     if kind in ("tmpfs", "ramfs"):
         pytest.skip("temporary files are in memory here, so their pages cannot be dropped")
 
-    before, after, usage = measured(real_group, 200 * MIB, 64 * MIB, str(tmp_path / "file"))
+    before, after, usage = measured(memory_group, 200 * MIB, 64 * MIB, str(tmp_path / "file"))
 
     assert usage > 64 * MIB  # the file is in the cache, and counts as used
     assert before - after < 8 * MIB

@@ -38,21 +38,6 @@ INTERESTING = (
 )
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_phi3(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_(content: bytes) -> Path:
-        path = tmp_path / "broken.gguf"
-        path.write_bytes(content)
-        return path
-
-    return write_
-
-
 def test_reads_what_the_reference_reader_reads(model: Path):
     header = read_header(model)
     reference = gguf.GGUFReader(model)

@@ -24,21 +24,6 @@ from edged.models.gguf import check_model, read_header
 Write = Callable[[bytes], Path]
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_phi3(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_(content: bytes) -> Path:
-        path = tmp_path / "broken.gguf"
-        path.write_bytes(content)
-        return path
-
-    return write_
-
-
 def test_models_of_the_known_shapes_pass(tmp_path: Path):
     for index, (shape, tied) in enumerate(
         [(Shape(), False), (Shape(heads=4, kv_heads=1), False), (Shape(layers=1), True)]

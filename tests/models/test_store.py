@@ -41,11 +41,6 @@ def put(store: Store, name: str = "phi", weights: bytes = WEIGHTS) -> Manifest:
     return manifest
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def problem(store: Store, name: str = "phi") -> str:
     return store.find(name).problem or ""
 
