@@ -18,6 +18,7 @@ _COMMANDS = {
     "status": "edged.cli.status",
     "demo": "edged.cli.demo",
     "plan": "edged.cli.plan",
+    "bench": "edged.cli.bench",
     "models": "edged.cli.models",
     "profiles": "edged.cli.profiles",
     "config": "edged.cli.config",
