@@ -61,6 +61,8 @@ class Prompt:
     chunk: Chunk = "token"
     text_in_done: bool = True
     model: str | None = None
+    grammar: str | None = None
+    """What the answer must keep to, as GBNF."""
 
     @property
     def key(self) -> tuple[str, str]:

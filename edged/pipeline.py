@@ -235,7 +235,7 @@ class Pipeline:
                 return
             try:
                 self._check_model(job.prompt)
-                self._engine.submit(Submit(job.number, job.prompt.messages, job.prompt.sampling))
+                self._engine.submit(_submit(job))
             except PromptFailure as failure:
                 self._fail(job, failure)
             except Exception:
@@ -312,6 +312,18 @@ class Pipeline:
             return None
         ahead = max(0, position + len(self._active) - ready.slots + 1)
         return round(ahead / ready.slots * self._job_s, 3)
+
+
+def _submit(job: Job) -> Submit:
+    prompt = job.prompt
+    return Submit(
+        job.number,
+        prompt.messages,
+        prompt.sampling,
+        client=prompt.client,
+        priority=prompt.priority,
+        grammar=prompt.grammar,
+    )
 
 
 def _smooth(old: float | None, new: float) -> float:

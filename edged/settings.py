@@ -44,6 +44,18 @@ def _topic_root(value: str) -> str:
 TopicRoot = Annotated[str, AfterValidator(_topic_root)]
 
 
+def _user_template(value: str) -> str:
+    if value.count("{prompt}") != 1:
+        raise ValueError("must contain {prompt} once")
+    unknown = set(re.findall(r"\{(\w+)\}", value)) - {"prompt", "date", "time"}
+    if unknown:
+        raise ValueError(f"knows {{prompt}}, {{date}} and {{time}}, not {', '.join(unknown)}")
+    return value
+
+
+UserTemplate = Annotated[str, AfterValidator(_user_template)]
+
+
 def default_node() -> str:
     """The host's name, made fit to be a topic level."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64]
@@ -123,7 +135,7 @@ class EngineSettings(_Section):
         None,
         ge=1,
         le=64,
-        description="prompts answered at the same time (llama_cpp); unset: as many as fit",
+        description="prompts answered at the same time (llama_cpp); unset: the profile's number",
     )
     kv_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
         None, description="how keys and values are kept; unset: the most exact that fits"
@@ -157,6 +169,9 @@ class ChatSettings(_Section):
 
     system_prompt: str | None = Field(
         None, description="comes first unless a prompt's messages bring a system message"
+    )
+    user_template: UserTemplate | None = Field(
+        None, description="what the last message becomes: {prompt}, {date} and {time} are filled in"
     )
 
 

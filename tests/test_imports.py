@@ -21,6 +21,7 @@ LEVELS = (
     ("stream",),
     ("pipeline", "transports", "telemetry"),
     ("daemon",),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )

@@ -1,6 +1,5 @@
 """Where settings come from, which wins, and what is said of mistakes."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -52,13 +51,8 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(nothing_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """An operator on a machine where nothing is set."""
-    for name in [name for name in os.environ if name.upper().startswith("EDGED_")]:
-        monkeypatch.delenv(name)
-    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("edged.settings.DEFAULT_CONFIG_PATH", tmp_path / "absent.toml")
     return Operator(tmp_path, monkeypatch)
 
 

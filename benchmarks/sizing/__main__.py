@@ -26,10 +26,12 @@ from benchmarks.sizing.worker import Resident, running
 from edged.engine.frames import Load
 from edged.hardware.machine import read_machine
 from edged.models.catalogue import read_catalogue
+from edged.models.configuration import Configuration
 from edged.models.gguf import read_header
+from edged.models.plan import uses_flash_attention
 from edged.models.shape import shape_of
 from edged.models.shape_file import write_shape_file
-from edged.models.sizing import Configuration, Memory, memory
+from edged.models.sizing import Memory, memory
 
 MIB = 2**20
 UBATCH_TOKENS = 64
@@ -42,12 +44,13 @@ LIBRARY_BYTES = 23 * MIB
 
 @dataclass(frozen=True)
 class Case:
-    """One load; ``ctx`` is in tokens a slot."""
+    """One load: ``slots`` prompts of ``ctx`` tokens each, ``cells`` all together."""
 
     model: str
     quant: str
     ctx: int
     slots: int
+    cells: int
     kv_type: str
     load_mode: str
     engine: str = "llama_cpp"
@@ -55,28 +58,29 @@ class Case:
 
 CASES = (
     *(
-        Case(MINI, quant, 1024, 1, kv_type, "none")
+        Case(MINI, quant, 1024, 1, 1024, kv_type, "none")
         for quant in ("q4_0", "q4_k_m")
         for kv_type in ("f16", "q8_0")
     ),
-    Case(MINI, "q4_0", 512, 4, "f16", "none"),
-    Case(MINI, "q4_k_m", 512, 4, "q8_0", "none"),
-    Case(MINI, "q4_0", 1024, 1, "f16", "none-plain"),
-    Case(MINI, "q4_0", 1024, 1, "f16", "mmap"),
-    Case(MINI, "q4_k_m", 1024, 1, "q8_0", "none-plain"),
-    Case(MINI, "q4_k_m", 1024, 1, "q8_0", "mmap"),
+    Case(MINI, "q4_0", 512, 4, 2048, "f16", "none"),
+    Case(MINI, "q4_k_m", 512, 4, 2048, "q8_0", "none"),
+    Case(MINI, "q4_0", 1024, 4, 2048, "f16", "none"),  # not all at once: two wait
+    Case(MINI, "q4_0", 1024, 1, 1024, "f16", "none-plain"),
+    Case(MINI, "q4_0", 1024, 1, 1024, "f16", "mmap"),
+    Case(MINI, "q4_k_m", 1024, 1, 1024, "q8_0", "none-plain"),
+    Case(MINI, "q4_k_m", 1024, 1, 1024, "q8_0", "mmap"),
     # Tied embeddings, grouped KV heads; its vocabulary of 200,064 gave the overhead of tokens and
     # merges, and nothing else was taken from it.
-    Case(MINI_4, "q4_k_m", 1024, 1, "f16", "none"),
-    Case(MINI_4, "q8_0", 1024, 2, "q8_0", "none"),
+    Case(MINI_4, "q4_k_m", 1024, 1, 1024, "f16", "none"),
+    Case(MINI_4, "q8_0", 1024, 2, 2048, "q8_0", "none"),
     # 40 layers and other vocabularies: nothing was taken from these.
-    Case(MEDIUM, "q4_k_m", 512, 1, "f16", "none"),
-    Case(BIG, "q4_k_m", 512, 1, "q8_0", "none"),
-    Case(MINI, "q4_0", 512, 1, "f16", "mmap", "ctransformers"),
-    Case(MINI, "q4_k_m", 512, 1, "f16", "mmap", "ctransformers"),
+    Case(MEDIUM, "q4_k_m", 512, 1, 512, "f16", "none"),
+    Case(BIG, "q4_k_m", 512, 1, 512, "q8_0", "none"),
+    Case(MINI, "q4_0", 512, 1, 512, "f16", "mmap", "ctransformers"),
+    Case(MINI, "q4_k_m", 512, 1, 512, "f16", "mmap", "ctransformers"),
     # The long ones last.
     *(
-        Case(MINI, quant, 4096, 1, kv_type, "none")
+        Case(MINI, quant, 4096, 1, 4096, kv_type, "none")
         for quant in ("q4_0", "q4_k_m")
         for kv_type in ("f16", "q8_0")
     ),
@@ -198,16 +202,19 @@ def shape_file(case: Case, folder: Path) -> Path:
 def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
     """One worker, from load to a full context."""
     path = shape_file(case, folder)
+    isa = read_machine().isa
     how = Configuration(
         engine=case.engine,
         ctx=case.ctx,
         slots=case.slots,
+        cells=case.cells,
         kv_type=case.kv_type,
+        flash_attention=uses_flash_attention(case.engine, case.kv_type, 0, isa),
         load_mode=case.load_mode,
         ubatch_tokens=UBATCH_TOKENS,
         gpu_layers=0,
     )
-    plan: Memory = memory(shape_of(read_header(path)), how, read_machine().isa)
+    plan: Memory = memory(shape_of(read_header(path)), how, isa)
     began_s = time.monotonic()
     load = Load(
         engine=case.engine,
@@ -220,6 +227,8 @@ def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
         kv_type=case.kv_type,
         load_mode=case.load_mode,
         ubatch_tokens=UBATCH_TOKENS,
+        cells=case.cells,
+        flash_attention=how.flash_attention,
     )
     with running(load) as worker:
         filled = worker.fill_contexts()
@@ -257,7 +266,7 @@ def table(results: list[Result]) -> Table:
         shown.add_row(
             case.engine,
             f"{case.model} {case.quant}",
-            f"{case.ctx} x {case.slots}",
+            f"{case.ctx}, {case.slots} in {case.cells}",
             case.kv_type,
             case.load_mode,
             f"{result.predicted / MIB:,.0f}",

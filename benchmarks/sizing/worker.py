@@ -27,8 +27,9 @@ from edged.messages import ChatMessage, Sampling
 # The worker, but for how much of a prompt it reads in one step: as much as a batch holds, not what
 # takes 250 ms. It touches all of the scratch memory, and long contexts fill several times faster.
 WHOLE_BATCHES = """
-from edged.engine import step_loop, worker
-step_loop.CHUNK_S = step_loop.FIRST_STEP_S = 3600.0
+from edged.engine import batching, worker
+from edged.models.configuration import MAX_BATCH_TOKENS
+batching.chunk_tokens = lambda costs, chunk_s: MAX_BATCH_TOKENS
 worker.main()
 """
 ANSWER_TOKENS = 8
@@ -61,7 +62,10 @@ class Worker:
         self.ready = self._wait(Ready)
 
     def fill_contexts(self) -> int:
-        """Let every slot read and answer until its context is full; tokens that were filled."""
+        """Let every slot read and answer until its context is full; tokens that were filled.
+
+        Each is another client's, so that none starts from what another has read.
+        """
         text = "a b c d " * self.ready.ctx
         while (ends := self._ask(text)) and isinstance(end := ends[0], Refused):
             # What the chat template adds to the text does not shrink with it.
@@ -79,6 +83,7 @@ class Worker:
                     job,
                     (ChatMessage("user", text),),
                     Sampling(ANSWER_TOKENS, 0.0, 1, 1.0, 0.0, 1.0, seed=1),
+                    client=f"client-{job}",
                 )
             )
         return [self._wait(Finished, Refused) for _ in range(self.ready.slots)]

@@ -35,7 +35,7 @@ def _main(name: str, folder: str) -> None:
     load = Load(name, None, folder, ctx=64, slots=1, threads=1, echo_step_ms=0)
     engine = open_engine(load)
     tokens = engine.tokenise("on", parse_special=False)
-    engine.decode([BatchChunk(0, 0, tokens, wants_logits=True)])
+    engine.decode([BatchChunk(0, 0, tokens, outputs=1)])
     _say({"token": engine.sample(0, _First())})
 
 

@@ -25,10 +25,10 @@ from edged.errors import ConfigError, EdgedError, ModelFileError, OutOfMemory
 from edged.hardware.memory import available
 from edged.hardware.profile import read_profile
 from edged.models.choice import choose
+from edged.models.configuration import KvType
 from edged.models.fallback import Shortfall, admit
 from edged.models.plan import Candidate, Wishes
 from edged.models.selection import read_selection
-from edged.models.sizing import KvType
 from edged.models.store import Store
 from edged.settings import Settings, load_settings
 from edged.spool.running import running_pid
@@ -43,7 +43,7 @@ _SLOTS: Final = click.IntRange(1, 64)
 @click.option(
     "--file", type=click.Path(path_type=Path, dir_okay=False), help="Only this GGUF file."
 )
-@click.option("--ctx", type=_CTX, help="Tokens a slot.")
+@click.option("--ctx", type=_CTX, help="Tokens a prompt and its answer may fill.")
 @click.option("--slots", type=_SLOTS, help="Prompts answered at the same time.")
 @click.option("--kv", type=click.Choice(get_args(KvType)), help="How keys and values are kept.")
 @click.option("--json", "for_programs", is_flag=True, help="For programs: docs/plan.md.")

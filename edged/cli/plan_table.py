@@ -11,7 +11,7 @@ from rich.text import Text
 from edged.cli.outlook import Outlook
 from edged.models.choice import Fits, Verdict
 from edged.models.fallback import Admitted, Shortfall
-from edged.models.plan import Machine, Plan, mib
+from edged.models.plan import Machine, Plan, describe_context, mib
 from edged.models.sizing import Parts
 
 _SIGNS: Final[dict[Fits, tuple[str, str]]] = {
@@ -28,8 +28,8 @@ _IN_ASCII: Final = str.maketrans("✓✗–█▓▒░│»·→≤×", "+x-#=o
 
 _LEFT_COLUMNS: Final = 25
 """Arrow, sign, quantisation and outcome."""
-_RIGHT_COLUMNS: Final = 39
-"""Total, slots with their context, cache type, speeds."""
+_RIGHT_COLUMNS: Final = 41
+"""Total, a prompt's context with what all share, cache type, speeds."""
 _NARROWEST, _WIDEST = 80, 132
 
 
@@ -104,7 +104,7 @@ def _available(now: Machine) -> str:
 def _table(outlook: Outlook, columns: int) -> Iterator[Text]:
     bar = columns - _LEFT_COLUMNS - _RIGHT_COLUMNS
     left = f"    {'quant':<8}{'verdict':<13}"
-    right = f"{'total':>10}  {'slots × context':<18}{'tokens/s':>9}"
+    right = f"{'total':>10}  {'context/shared':<20}{'tokens/s':>9}"
     yield Text(f"{left}{'memory':<{bar}}{right}", "bold")
     verdicts = outlook.choice.verdicts
     for name, group in groupby(verdicts, key=lambda each: _heading(outlook, each)):
@@ -113,6 +113,8 @@ def _table(outlook: Outlook, columns: int) -> Iterator[Text]:
             yield from _rows(outlook, verdict, bar, columns)
     yield Text()
     yield _legend(outlook)
+    shared = "tokens of one prompt with its answer/of all slots together"
+    yield Text(f"    context/shared: {shared}", "dim")
     yield Text("    tokens/s: predicted, with a short context/with a full one", "dim")
 
 
@@ -134,7 +136,7 @@ def _rows(outlook: Outlook, verdict: Verdict, bar: int, columns: int) -> Iterato
         line.append(label)
         line.append_text(_bar(parts, limit_bytes, bar - len(label)))
         line.append(f"{_gib(parts.total_bytes):>10}  ")
-        line.append(f"{f'{plan.how.slots} × {plan.how.ctx}':<12}{plan.how.kv_type:<5}")
+        line.append(f"{f'{plan.how.ctx}/{plan.how.cells}':<14}{plan.how.kv_type:<5}")
         speeds = f"{plan.decode_tokens_per_s:.1f}/{plan.full_tokens_per_s:.1f}"
         line.append(f"{speeds:>10}", "" if verdict.outcome == "fits" else colour)
         yield line
@@ -157,7 +159,7 @@ def _why(verdict: Verdict, machine: Machine) -> str:
     if plan is None or verdict.outcome != "too large":
         return verdict.why
     over = max(parts.total_bytes - limit for _, parts, limit in _kinds(plan, machine))
-    return f"{mib(over)} too much with {plan.how.ctx} tokens a slot and {plan.how.kv_type} cache"
+    return f"{mib(over)} too much with {plan.how.ctx} tokens a prompt and {plan.how.kv_type} cache"
 
 
 def _kinds(plan: Plan, machine: Machine) -> list[tuple[str, Parts, int]]:
@@ -207,12 +209,14 @@ def _conclusion(outlook: Outlook, columns: int) -> Iterator[Text]:
         return
     how, both = plan.how, plan.memory.both
     yield from _fact("choice", plan.title, columns, "bold green")
-    slots = f"{how.slots} slot{'s' * (how.slots > 1)} of {how.ctx} tokens"
     gpu = f", {min(how.gpu_layers, plan.shape.layers + 1)} layers on the GPU" * bool(how.gpu_layers)
     threads = f"threads: {plan.threads_prefill} to read prompts, {plan.threads_decode} to answer"
+    measured = outlook.machine.measured
+    if measured is not None and measured.hold_for(plan.shape.weights_bytes):
+        threads += " (measured)"
     yield from _fact(
         "",
-        f"{slots}, {how.kv_type} cache, load mode {how.load_mode}{gpu}, {threads}, "
+        f"{describe_context(how)}, {how.kv_type} cache, load mode {how.load_mode}{gpu}, {threads}, "
         f"{plan.rope} rope factors",
         columns,
     )

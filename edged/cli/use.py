@@ -121,8 +121,8 @@ def _confirm(settings: Settings, served: str) -> str:
                 card = json.loads(message.payload)
                 if card.get("model") == served:
                     return (
-                        f"{settings.node} serves {served} ({card['quant']}, {card['slots']} x "
-                        f"{card['ctx']} tokens)"
+                        f"{settings.node} serves {served} ({card['quant']}, {card['ctx']} tokens a "
+                        f"prompt, slots: {card['slots']})"
                     )
     except (BrokerError, ValueError, AttributeError, KeyError) as error:
         return f"{settings.node} serves {served}; its card cannot be read: {error}"

@@ -91,6 +91,15 @@ class ChatEncoder:
                 ids += self._encode_content(segment.text)
         return ids
 
+    def beginning(self, system_prompt: str) -> list[int]:
+        """The token ids that every conversation under ``system_prompt`` begins with."""
+        either, other = (
+            self.encode((ChatMessage("system", system_prompt), ChatMessage("user", said)))
+            for said in ("a", "b")
+        )
+        pairs = zip(either, other, strict=False)
+        return either[: next((at for at, (one, two) in enumerate(pairs) if one != two), 0)]
+
     def _encode_content(self, text: str) -> list[int]:
         if self._specials_swallow_space:
             text = text.lstrip(_SWALLOWED)

@@ -16,15 +16,17 @@ from ctransformers.llm import LLM, Config
 from edged.engine.frames import Load
 from edged.engine.protocol import (
     DEFAULT_CTX,
-    MAX_BATCH_TOKENS,
     BatchChunk,
     ChatSpec,
     EngineMemory,
+    Grammar,
     Picker,
     default_threads,
+    no_grammars,
 )
 from edged.engine.spm import SpmTokenizer
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
+from edged.models.configuration import MAX_BATCH_TOKENS
 from edged.models.convert import ensure_converted
 from edged.models.gguf import Header
 from edged.models.shape import shape_of
@@ -35,7 +37,8 @@ class CtransformersEngine:
     """See the module. ``Engine`` of ``edged.engine.protocol``."""
 
     name = "ctransformers"
-    slots = 1
+    slots = sequences = max_outputs = 1
+    """Only the last token of a batch can be sampled from."""
 
     def __init__(self, load: Load, header: Header) -> None:
         """Raises ``EngineUnavailable`` for what it cannot hold, ``ModelFileError`` if damaged."""
@@ -53,7 +56,9 @@ class CtransformersEngine:
         self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
         self.max_batch_tokens = min(MAX_BATCH_TOKENS, load.ubatch_tokens, self.ctx)
         threads = load.threads or default_threads(header)
-        self._threads = (threads, load.threads_prefill or threads)
+        self.threads = (threads, load.threads_prefill or threads)
+        self._threads = threads
+        self.cells = self.ctx
         config = Config(context_length=self.ctx, batch_size=self.max_batch_tokens, threads=threads)
         try:
             self._llm: Any = LLM(str(path), "llama", config=config)
@@ -82,22 +87,27 @@ class CtransformersEngine:
         for chunk in batch:
             count = len(chunk.tokens)
             tokens = (ctypes.c_int * count)(*chunk.tokens)
-            threads = self._threads[count > 1]
             # Evaluating from a position overwrites what stood behind it.
             if not self._llm.ctransformers_llm_batch_eval(
-                tokens, count, chunk.position, count, threads
+                tokens, count, chunk.position, count, self._threads
             ):
                 raise EngineFailed(f"ctransformers' eval of {count} tokens failed")
 
-    def sample(self, slot: int, picker: Picker) -> int:  # noqa: ARG002 (there is one slot)
+    def sample(self, sequence: int, picker: Picker, row: int = 0) -> int:  # noqa: ARG002 (one each)
         row = self._llm.ctransformers_llm_logits_data()
         return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocab_size,)))
 
-    def forget(self, slot: int, position: int) -> None:
+    def forget(self, sequence: int, position: int) -> None:
         """Nothing to do: the next eval says from which position it goes on."""
 
-    def set_threads(self, decode: int, prefill: int) -> None:
-        self._threads = (decode, prefill)
+    def copy(self, source: int, target: int, tokens: int) -> None:  # noqa: ARG002 (never called)
+        raise AssertionError("there is one sequence")
+
+    def grammar(self, text: str) -> Grammar:  # noqa: ARG002 (there is no use for it)
+        raise no_grammars(self.name)
+
+    def set_threads(self, threads: int) -> None:
+        self._threads = threads
 
     def memory(self) -> EngineMemory:
         return self._memory

@@ -13,13 +13,15 @@ import numpy as np
 from edged.engine.frames import Load
 from edged.engine.protocol import (
     DEFAULT_CTX,
-    MAX_BATCH_TOKENS,
     BatchChunk,
     ChatSpec,
     EngineMemory,
+    Grammar,
     Logits,
     Picker,
+    no_grammars,
 )
+from edged.models.configuration import MAX_BATCH_TOKENS, SPARE_OUTPUTS
 
 _BYTES = 256
 _SPECIALS = ("<s>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -35,6 +37,7 @@ class EchoEngine:
     model_name = "echo"
     quantisation = "none"
     max_batch_tokens = MAX_BATCH_TOKENS
+    threads = (1, 1)
     chat = ChatSpec(
         template=None,
         bos_id=_IDS["<s>"],
@@ -46,8 +49,13 @@ class EchoEngine:
     def __init__(self, load: Load) -> None:
         self.slots = load.slots
         self.ctx = load.ctx or DEFAULT_CTX
+        self.cells = load.cells or self.ctx * self.slots
+        self.ctx = min(self.ctx, self.cells)
+        self.sequences = self.slots + 1
+        self.max_outputs = self.slots + SPARE_OUTPUTS
         self._step_s = load.echo_step_ms / 1000
-        self._tokens: list[list[int]] = [[] for _ in range(load.slots)]
+        self._tokens: list[list[int]] = [[] for _ in range(self.sequences)]
+        self._outputs: dict[int, list[int]] = {}
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         if not parse_special:
@@ -62,14 +70,18 @@ class EchoEngine:
 
     def decode(self, batch: Sequence[BatchChunk]) -> None:
         time.sleep(self._step_s)
+        self._outputs.clear()
         for chunk in batch:
-            tokens = self._tokens[chunk.slot]
+            tokens = self._tokens[chunk.sequence]
             if chunk.position != len(tokens):
                 raise AssertionError(f"position {chunk.position} after {len(tokens)} tokens")
             tokens += chunk.tokens
+            self._outputs[chunk.sequence] = list(
+                range(len(tokens) - chunk.outputs + 1, len(tokens) + 1)
+            )
 
-    def sample(self, slot: int, picker: Picker) -> int:
-        tokens = self._tokens[slot]
+    def sample(self, sequence: int, picker: Picker, row: int = 0) -> int:
+        tokens = self._tokens[sequence][: self._outputs[sequence][row]]
         answer_at = len(tokens) - tokens[::-1].index(_IDS["<|assistant|>"])
         answer = self._answer(tokens[:answer_at])
         said = len([token for token in tokens[answer_at:] if token < _BYTES])
@@ -86,10 +98,16 @@ class EchoEngine:
         end = prompt.index(_IDS["<|end|>"], begin)
         return list(bytes(prompt[begin:end]).strip())
 
-    def forget(self, slot: int, position: int) -> None:
-        del self._tokens[slot][position:]
+    def forget(self, sequence: int, position: int) -> None:
+        del self._tokens[sequence][position:]
 
-    def set_threads(self, decode: int, prefill: int) -> None:
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        self._tokens[target] = self._tokens[source][:tokens]
+
+    def grammar(self, text: str) -> Grammar:  # noqa: ARG002 (there is no use for it)
+        raise no_grammars(self.name)
+
+    def set_threads(self, threads: int) -> None:
         """Nothing here runs in threads."""
 
     def memory(self) -> EngineMemory:

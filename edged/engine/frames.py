@@ -1,14 +1,14 @@
 """What the daemon and its worker say to each other over their socket pair.
 
 A frame is four bytes of length, big-endian, then a JSON object whose ``frame`` names
-one of the classes here. Down go ``Load``, ``Submit`` and ``Cancel``; up come the rest.
+one of the classes here. Down go those of ``Down``, up come those of ``Up``.
 The peer is our own child, so a malformed frame is a defect, not an input to survive.
 """
 
 import json
 import struct
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from edged.errors import DetailValue
 from edged.messages import ChatMessage, FinishReason, Sampling
@@ -35,6 +35,12 @@ class Load:
     ubatch_tokens: int = 512
     """Prompt tokens that are computed at once; the scratch memory grows with them."""
     gpu_layers: int = 0
+    cells: int | None = None
+    """Tokens that all slots may hold together; unset: ``ctx`` for each of them."""
+    flash_attention: bool = True
+    speculates: bool = True
+    system_prompt: str | None = None
+    """The operator's, read before anybody asks."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class Submit:
     job: int
     messages: tuple[ChatMessage, ...]
     sampling: Sampling
+    client: str = ""
+    """Who may start from what this prompt leaves in the cache."""
+    priority: int = 5
+    grammar: str | None = None
+    """What the answer must keep to, as GBNF."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,11 @@ class Cancel:
 
     job: int
     reason: FinishReason
+
+
+@dataclass(frozen=True)
+class ForgetPrefixes:
+    """Give up what is kept for prompts that may come."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,8 @@ class Finished:
     completion_tokens: int
     prefill_s: float
     decode_s: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,14 +139,11 @@ class Heartbeat:
     step_predicted_s: float
 
 
-Down = Load | Submit | Cancel
+Down = Load | Submit | Cancel | ForgetPrefixes
 Up = Ready | LoadFailed | Piece | Finished | Refused | Heartbeat
 Frame = Down | Up
 
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Load, Submit, Cancel, Ready, LoadFailed, Piece, Finished, Refused, Heartbeat)
-}
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Frame)}
 
 
 def encode(frame: Frame) -> bytes:
@@ -146,12 +161,9 @@ def decode(body: bytes) -> Frame:
     fields = json.loads(body)
     kind = _KINDS[fields.pop("frame")]
     if kind is Submit:
-        sampling = fields["sampling"]
+        sampling = fields.pop("sampling")
         sampling["stop"] = tuple(sampling["stop"])
-        return Submit(
-            job=fields["job"],
-            messages=tuple(ChatMessage(**message) for message in fields["messages"]),
-            sampling=Sampling(**sampling),
-        )
+        messages = tuple(ChatMessage(**message) for message in fields.pop("messages"))
+        return Submit(messages=messages, sampling=Sampling(**sampling), **fields)
     frame: Frame = kind(**fields)
     return frame

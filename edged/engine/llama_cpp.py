@@ -14,19 +14,22 @@ import llama_cpp as lib
 import numpy as np
 
 from edged.engine.frames import Load
+from edged.engine.llama_grammar import LlamaGrammar
 from edged.engine.protocol import (
     DEFAULT_CTX,
-    MAX_BATCH_TOKENS,
     BatchChunk,
     ChatSpec,
     EngineMemory,
+    Grammar,
     Picker,
     default_threads,
 )
 from edged.errors import EngineFailed, EngineUnavailable, ModelFileError
+from edged.models.configuration import CTX_STEP, MAX_BATCH_TOKENS, SPARE_OUTPUTS
 from edged.models.gguf import Header
-from edged.models.shape import shape_of
-from edged.models.sizing import kv_token_bytes
+from edged.models.gguf_writer import padded
+from edged.models.shape import ModelShape, shape_of
+from edged.models.sizing import kv_token_bytes, rope
 
 ARCHITECTURES = frozenset({"phi3", "phimoe", "llama"})
 
@@ -36,6 +39,11 @@ _LOAD_MODES = {
     "mmap": lib.LLAMA_LOAD_MODE_MMAP,
 }
 _KV_TYPES = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0, "q4_0": lib.GGML_TYPE_Q4_0}
+
+_FLASH_ATTENTION = {
+    False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
 
 _LOG_WARNING = 3  # enum ggml_log_level of ggml.h
 _LOG_ERROR = 4
@@ -55,9 +63,16 @@ class LlamaCppEngine:
         kv_type = _KV_TYPES[load.kv_type]
         self.model_name = load.model_name or header.name
         self.quantisation = header.quantisation
+        shape = shape_of(header)
+        self.threads = (threads, load.threads_prefill or threads)
         self.slots = load.slots
         self.ctx = min(load.ctx or DEFAULT_CTX, header.context_length)
-        self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.ctx * self.slots)
+        self.cells = padded(load.cells or self.ctx * self.slots, CTX_STEP)
+        self.ctx = min(self.ctx, self.cells)
+        # A unified cache keeps as many as LLAMA_MAX_SEQ, but decodes only in n_seq_max of them.
+        self.sequences = self.slots + 1
+        self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.cells)
+        self.max_outputs = min(self.slots + SPARE_OUTPUTS, self.max_batch_tokens)
         lib.llama_backend_init()
         model = lib.llama_model_default_params()
         _set(
@@ -65,6 +80,7 @@ class LlamaCppEngine:
             load_mode=_LOAD_MODES[load.load_mode],
             use_extra_bufts=load.load_mode != "none-plain",
             n_gpu_layers=load.gpu_layers,
+            kv_overrides=_rope_overrides(shape, self.ctx, self.cells),
         )
         path = str(header.path)
         self._model: Any = lib.llama_model_load_from_file(os.fsencode(path), model)
@@ -75,33 +91,34 @@ class LlamaCppEngine:
         context = lib.llama_context_default_params()
         _set(
             context,
-            n_ctx=self.ctx * self.slots,
+            n_ctx=self.cells,
             n_batch=self.max_batch_tokens,
             n_ubatch=min(load.ubatch_tokens, self.max_batch_tokens),
             n_seq_max=self.slots,
-            n_outputs_max=self.slots,
+            n_outputs_max=self.max_outputs,
             n_threads=threads,
-            n_threads_batch=load.threads_prefill or threads,
+            n_threads_batch=threads,
+            flash_attn_type=_FLASH_ATTENTION[load.flash_attention],
             type_k=kv_type,
             type_v=kv_type,
             no_perf=True,
-            kv_unified=False,
+            kv_unified=True,
         )
         self._context: Any = lib.llama_init_from_model(self._model, context)
         if not self._context:
             lib.llama_model_free(self._model)
             raise ModelFileError(
-                f"{path}: llama.cpp cannot make a context of {self.ctx} tokens for {self.slots} "
+                f"{path}: llama.cpp cannot make a cache of {self.cells} tokens for {self.slots} "
                 "slots; set engine.ctx or engine.slots lower"
             )
         self._size = EngineMemory(
             header.weights_bytes,
-            kv_token_bytes(shape_of(header), load.kv_type) * self.ctx * self.slots,
+            kv_token_bytes(shape, load.kv_type) * self.cells,
         )
         self._memory: Any = lib.llama_get_memory(self._context)
         self._vocabulary = LlamaVocabulary(self._model)
         self._batch: Any = lib.llama_batch_init(self.max_batch_tokens, 0, 1)
-        self._row: dict[int, int] = {}
+        self._first_row: dict[int, int] = {}
         self.chat = self._vocabulary.chat_spec(header)
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
@@ -112,33 +129,39 @@ class LlamaCppEngine:
 
     def decode(self, batch: Sequence[BatchChunk]) -> None:
         native = self._batch
-        self._row.clear()
+        self._first_row.clear()
         count = 0
         for chunk in batch:
+            silent = len(chunk.tokens) - chunk.outputs
+            self._first_row[chunk.sequence] = count + silent
             for offset, token in enumerate(chunk.tokens):
                 native.token[count] = token
                 native.pos[count] = chunk.position + offset
                 native.n_seq_id[count] = 1
-                native.seq_id[count][0] = chunk.slot
-                native.logits[count] = False
+                native.seq_id[count][0] = chunk.sequence
+                native.logits[count] = offset >= silent
                 count += 1
-            if chunk.wants_logits:
-                native.logits[count - 1] = True
-                self._row[chunk.slot] = count - 1
         native.n_tokens = count
         status = lib.llama_decode(self._context, native)
         if status != 0:
             raise EngineFailed(f"llama.cpp's decode of {count} tokens returned {status}")
 
-    def sample(self, slot: int, picker: Picker) -> int:
-        row = lib.llama_get_logits_ith(self._context, self._row[slot])
-        return picker.pick(np.ctypeslib.as_array(row, shape=(self._vocabulary.size,)))
+    def sample(self, sequence: int, picker: Picker, row: int = 0) -> int:
+        logits = lib.llama_get_logits_ith(self._context, self._first_row[sequence] + row)
+        return picker.pick(np.ctypeslib.as_array(logits, shape=(self._vocabulary.size,)))
 
-    def forget(self, slot: int, position: int) -> None:
-        lib.llama_memory_seq_rm(self._memory, slot, position, -1)
+    def forget(self, sequence: int, position: int) -> None:
+        lib.llama_memory_seq_rm(self._memory, sequence, position, -1)
 
-    def set_threads(self, decode: int, prefill: int) -> None:
-        lib.llama_set_n_threads(self._context, decode, prefill)
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+
+    def grammar(self, text: str) -> Grammar:
+        return LlamaGrammar(self._vocabulary.pointer, text)
+
+    def set_threads(self, threads: int) -> None:
+        # A batch of more than one token takes the second number, also where each is another's.
+        lib.llama_set_n_threads(self._context, threads, threads)
 
     def memory(self) -> EngineMemory:
         return self._size
@@ -155,6 +178,7 @@ class LlamaVocabulary:
     def __init__(self, model: Any) -> None:
         self._vocab: Any = lib.llama_model_get_vocab(model)
         self.size: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.pointer = self._vocab
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         """See ``Engine``."""
@@ -201,6 +225,22 @@ class LlamaVocabulary:
         return text.decode(errors="replace")
 
 
+def _rope_overrides(shape: ModelShape, ctx: int, cells: int) -> object:
+    """Keep a model's short rope factors where each prompt's context is short.
+
+    llama.cpp would choose by the whole cache, which all slots share (``get_rope_factors`` in
+    src/llama-model.cpp). The array must outlive the load.
+    """
+    if rope(shape, ctx) != "short":
+        return None
+    key = f"{shape.architecture}.rope.scaling.original_context_length"
+    overrides = (lib.llama_model_kv_override * 2)()  # an empty key ends it
+    overrides[0].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
+    overrides[0].key = key.encode()
+    overrides[0].value.val_i64 = cells
+    return overrides
+
+
 def _drop_page_cache(header: Header) -> None:
     """Give back the pages of a file that was read into memory of our own.
 
@@ -227,7 +267,8 @@ def _quiet_log() -> object:
 
     @lib.llama_log_callback  # type: ignore[untyped-decorator]
     def log(level: int, text: bytes, _user_data: object) -> None:
-        if level in (_LOG_WARNING, _LOG_ERROR):
+        # The cache may well be longer than the model's context: several prompts share it.
+        if level in (_LOG_WARNING, _LOG_ERROR) and b"training context overflow" not in text:
             sys.stderr.write(text.decode(errors="replace"))
             sys.stderr.flush()
 

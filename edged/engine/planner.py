@@ -48,7 +48,7 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
                 profile=detection.profile.name,
                 needed_bytes=planned.needed_bytes,
                 available_bytes=planned.available_bytes,
-                is_of_gpu=planned.available_bytes != now.bytes,
+                is_of_gpu=planned.is_of_gpu,
                 kind="out_of_memory",
                 error=str(planned),
                 damaged=damaged,

@@ -1,8 +1,8 @@
 """From settings, profile, store and readings to one plan: what the worker is to load, and why.
 
 The thin side of ``edged.models.choice``: everything that looks at the machine stands here.
-Nothing of it is fast enough for an event loop (headers are read, an unclean stop costs a
-checksum), so the daemon calls it in a thread.
+It takes time and memory (headers are read, the catalogue too), so the daemon has it done by a
+process of its own, ``edged.engine.planner``.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edged.engine.frames import Load
+from edged.engine.operating_points import read_operating_points
 from edged.errors import ConfigError, ModelFileError
 from edged.hardware.detect import Detection, completed, detect
 from edged.hardware.gpu import gpus
@@ -150,7 +151,10 @@ def local(settings: Settings, detection: Detection) -> Machine:
         guess = profile.bandwidth.model_copy(update={"decode_gb_per_s": HOST_BYTES_PER_S / 1e9})
         profile = profile.model_copy(update={"bandwidth": guess})
     offload = engine == "llama_cpp" and offload_is_built()
-    return nominal(profile, engine=engine, offload=offload)
+    points = read_operating_points(settings.state_dir, detection.machine.identity)
+    return replace(
+        nominal(profile, engine=engine, offload=offload), measured=points.best if points else None
+    )
 
 
 def candidates_of(
@@ -163,9 +167,8 @@ def candidates_of(
     """What this node could serve: what was named first, then what of the store is whole.
 
     The bundled model is one only where the store is empty, or it ``may_be``. ``chosen`` is a name
-    in the store,
-    ``damaged`` says of some why they must not be used. Raises ``ModelFileError`` where nothing
-    is left.
+    in the store, ``damaged`` says of some why they must not be used. Raises ``ModelFileError``
+    where nothing is left.
     """
     if settings.model.path is not None:
         stored = []
@@ -206,7 +209,8 @@ def make_plan(
     # What was named is served even where it is slow, or has to give to fit; and where nothing
     # is both large and fast enough, whatever can be loaded.
     loadable = [verdict.plan for verdict in choice.verdicts if verdict.plan is not None]
-    named = candidates[0].rank == _above_all()
+    # What was named, a file or a model of the store, stands first among the candidates.
+    named = settings.model.path is not None or candidates[0].name == chosen
     plans = choice.plans or choice.slow or tuple(loadable)
     if named:
         first = [plan for plan in loadable if plan.candidate is candidates[0]]
@@ -283,6 +287,9 @@ def _load(settings: Settings, admitted: Admitted) -> Load:
         load_mode=plan.how.load_mode,
         ubatch_tokens=plan.how.ubatch_tokens,
         gpu_layers=plan.how.gpu_layers,
+        cells=plan.how.cells,
+        flash_attention=plan.how.flash_attention,
+        system_prompt=settings.chat.system_prompt,
         echo_step_ms=settings.engine.echo_step_ms,
     )
 

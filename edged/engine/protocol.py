@@ -1,8 +1,9 @@
 """What an engine is: tokens in, tokens out, nothing of prompts, queues or text streams.
 
-An engine holds ``slots`` independent sequences of at most ``ctx`` tokens each. The step
-loop owns all bookkeeping; an engine only does what it is told, in this order: ``decode``
-a batch, then ``sample`` each slot whose chunk asked for it.
+An engine answers ``slots`` prompts at once, each of at most ``ctx`` tokens with its answer. It
+keeps them as sequences that share a cache of ``cells`` tokens; a sequence may stay there when
+its prompt has ended. The step loop owns all bookkeeping; an engine only does what it is told,
+in this order: ``decode`` a batch, then ``sample`` each sequence whose chunk asked for it.
 """
 
 import os
@@ -13,12 +14,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edged.errors import InvalidRequest
 from edged.models.gguf import Header
+from edged.models.plan import threads_worth
 
 DEFAULT_CTX = 4096
 """Tokens a slot holds when neither the operator nor a shorter model says otherwise."""
-MAX_BATCH_TOKENS = 512
-THREAD_WORTH_BYTES = 32 * 2**20
 
 Logits = npt.NDArray[np.float32]
 
@@ -29,17 +30,37 @@ class Picker(Protocol):
     def pick(self, logits: Logits) -> int: ...
 
 
+class Grammar(Protocol):
+    """What may follow in one answer. Where it is complete, tokens that end it may."""
+
+    def allows(self, token: int) -> bool:
+        """Whether ``token`` may come next."""
+        ...
+
+    def mask(self, logits: Logits) -> Logits:
+        """A copy in which every token that may not come next is at minus infinity."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """The next token; one that ``allows``."""
+        ...
+
+    def close(self) -> None:
+        """Give its memory back."""
+        ...
+
+
 @dataclass(frozen=True)
 class BatchChunk:
-    """Consecutive tokens of one slot, the first at ``position``.
+    """Consecutive tokens of one sequence, the first at ``position``.
 
-    With ``wants_logits`` the last of them can be sampled from after the decode.
+    The last ``outputs`` of them can be sampled from after the decode.
     """
 
-    slot: int
+    sequence: int
     position: int
     tokens: Sequence[int]
-    wants_logits: bool
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,14 @@ class Engine(Protocol):
     quantisation: str
     slots: int
     ctx: int
+    cells: int
+    sequences: int
+    """How many may be kept; the first ``slots`` can be decoded in. With more, ``copy`` works."""
     max_batch_tokens: int
+    max_outputs: int
+    """Of one batch; at least ``slots``."""
+    threads: tuple[int, int]
+    """The most that steps may use that decode, and those that read a prompt."""
     chat: ChatSpec
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
@@ -91,16 +119,30 @@ class Engine(Protocol):
         """
         ...
 
-    def sample(self, slot: int, picker: Picker) -> int:
-        """Choose the slot's next token from the logits of the last ``decode``."""
+    def sample(self, sequence: int, picker: Picker, row: int = 0) -> int:
+        """Choose a token from the logits of the last ``decode``.
+
+        ``row`` counts from the first of the chunk's ``outputs``.
+        """
         ...
 
-    def forget(self, slot: int, position: int) -> None:
-        """Drop the slot's tokens from ``position`` on."""
+    def forget(self, sequence: int, position: int) -> None:
+        """Drop the sequence's tokens from ``position`` on."""
         ...
 
-    def set_threads(self, decode: int, prefill: int) -> None:
-        """Threads for steps of one token a slot, and for steps that read a prompt."""
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Let the empty ``target`` begin with the first ``tokens`` of ``source``, in its cells."""
+        ...
+
+    def grammar(self, text: str) -> Grammar:
+        """What holds an answer to a grammar (GBNF), for one prompt.
+
+        Raises ``InvalidRequest`` where the engine has none, ``EngineFailed`` for a bad one.
+        """
+        ...
+
+    def set_threads(self, threads: int) -> None:
+        """For the steps that follow."""
         ...
 
     def memory(self) -> EngineMemory:
@@ -112,10 +154,14 @@ class Engine(Protocol):
         ...
 
 
-def default_threads(header: Header) -> int:
-    """Threads for a model when the operator names none: every core, but fewer for small ones.
+def no_grammars(engine: str) -> InvalidRequest:
+    """What a prompt is answered that wants its answer held to a grammar which no one can hold."""
+    return InvalidRequest(
+        f"response_format: the engine {engine} cannot hold an answer to a schema; llama_cpp can",
+        details={"field": "response_format"},
+    )
 
-    Threads meet after each of a step's many small products; below ``THREAD_WORTH_BYTES`` of
-    weights each, they wait longer for one another than they compute.
-    """
-    return min(len(os.sched_getaffinity(0)), 1 + header.weights_bytes // THREAD_WORTH_BYTES)
+
+def default_threads(header: Header) -> int:
+    """Threads for a model when the operator names none: every core, but fewer for small ones."""
+    return min(len(os.sched_getaffinity(0)), threads_worth(header.weights_bytes))

@@ -1,69 +1,87 @@
 """The hot loop: one decode step after another over all slots.
 
-    take commands → plan the next batch → decode it → sample, detokenise, emit
+    take commands → start who waits → plan the next batch → decode it → sample, detokenise, emit
 
-A batch holds one token for each slot that is answering, and one chunk of one prompt that
-is being read. The chunk is sized to a time, so that reading a long prompt delays the
-answers of others, and a cancel, by no more than that.
+A batch holds one token of each answer, with drafts where they pay, and as much of the prompts
+that are being read as may hold up the answers (``batching``). What was read stays in the cache
+for prompts that begin alike (``prefixes``). How many threads compute it is tried out (``threads``).
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from edged.engine.batching import ALONE_CHUNK_S, Part, chunk_tokens, next_batch
 from edged.engine.chat import ChatEncoder
+from edged.engine.costs import FIRST_STEP_S, StepCosts
 from edged.engine.frames import Cancel, Finished, Piece, Refused, Submit, Up
-from edged.engine.protocol import BatchChunk, Engine
+from edged.engine.lookup import Lookup, Speculation
+from edged.engine.prefixes import Prefixes
+from edged.engine.protocol import BatchChunk, Engine, Grammar
+from edged.engine.run import Run, Waiting
 from edged.engine.sampling import Sampler
 from edged.engine.text import TextStream
-from edged.errors import EngineFailed, PromptFailure, PromptTooLong
-from edged.messages import FinishReason
+from edged.engine.threads import ThreadChoice
+from edged.errors import EngineFailed, InvalidRequest, PromptFailure, PromptTooLong
 
-CHUNK_S = 0.25
-FIRST_CHUNK_TOKENS = 32
-MIN_CHUNK_TOKENS = 8
-FIRST_STEP_S = 10.0
-"""What the first step is expected to take, before anything was measured."""
+COMPARABLE_TOKENS = 4
+"""Shorter chunks say little about how fast prompts are read."""
 
 
-@dataclass
-class _Slot:
-    """One prompt on its way through the engine."""
+class Gate(Protocol):
+    """Where grammars are tried before this process takes them: ``edged.engine.grammar_gate``."""
 
-    index: int
-    job: int
-    prompt: list[int]
-    sampler: Sampler
-    text: TextStream
-    max_tokens: int
-    read: int = 0
-    answer: list[int] = field(default_factory=list)
-    ends: FinishReason | None = None
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
+    def ask(self, grammar: str) -> None:
+        """Find out, unless it is known; whoever runs the loop is told."""
+        ...
+
+    def is_known(self, grammar: str) -> bool:
+        """Whether it has been tried."""
+        ...
+
+    def refusal(self, grammar: str) -> str | None:
+        """Why a grammar that was tried is refused, if it is."""
+        ...
 
 
 class StepLoop:
     """Runs prompts on an engine; ``emit`` gets every frame that goes up."""
 
-    def __init__(self, engine: Engine, emit: Callable[[Up], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        emit: Callable[[Up], None],
+        *,
+        gate: Gate | None = None,
+        costs: StepCosts | None = None,
+        system_prompt: str | None = None,
+        speculates: bool = True,
+    ) -> None:
+        """``costs`` are what steps are known to take; without a ``gate`` grammars are not tried."""
         self._engine = engine
         self._emit = emit
+        self._gate = gate
         self._chat = ChatEncoder(engine)
-        self._slots: list[_Slot] = []
-        self._prefill_s_per_token: float | None = None
-        self._decode_s: float | None = None
+        self._costs = costs or StepCosts()
+        self._speculation = Speculation() if speculates else None
+        self._runs: list[Run] = []
+        self._waiting: list[Waiting] = []
+        pinned = self._chat.beginning(system_prompt) if system_prompt else []
+        self._pinned = pinned if len(pinned) < engine.ctx else []
+        self._prefixes = Prefixes(engine)
+        self._pin_is_due = bool(self._pinned)
+        self._decode_threads, self._read_threads = (ThreadChoice(most) for most in engine.threads)
         self.step_began_s: float | None = None
         """CLOCK_MONOTONIC of the step that is running; read by the heartbeat's thread."""
         self.step_predicted_s = FIRST_STEP_S
 
     @property
     def idle(self) -> bool:
-        """Nothing to do until a prompt comes."""
-        return not self._slots
+        """Nothing to do until a command comes."""
+        return not (self._runs or self._pin_is_due or any(map(self._may_start, self._waiting)))
 
     def submit(self, command: Submit) -> None:
-        """Give the prompt a slot, or refuse it."""
+        """Let the prompt wait for its slot, or refuse it."""
         try:
             prompt = self._chat.encode(command.messages)
             if len(prompt) >= self._engine.ctx:
@@ -73,142 +91,227 @@ class StepLoop:
                     details={"prompt_tokens": len(prompt), "ctx": self._engine.ctx},
                 )
         except PromptFailure as failure:
-            self._emit(Refused(command.job, failure.code, failure.error, failure.details))
+            self._refuse(command.job, failure)
             return
-        taken = {slot.index for slot in self._slots}
-        self._slots.append(
-            _Slot(
-                index=next(i for i in range(self._engine.slots) if i not in taken),
-                job=command.job,
-                prompt=prompt,
-                sampler=Sampler(command.sampling),
-                text=TextStream(
-                    command.sampling.stop,
-                    strip_leading_space=self._chat.answer_begins_with_space,
-                ),
-                max_tokens=command.sampling.max_tokens,
-            )
-        )
+        self._waiting.append(Waiting(command, prompt))
+        self._waiting.sort(key=lambda waiting: waiting.rank)
 
     def cancel(self, command: Cancel) -> None:
         """End the job now; a job that has ended already is none of our business."""
-        for slot in self._slots:
-            if slot.job == command.job:
-                slot.ends = command.reason
-                self._finish(slot)
+        for run in self._runs:
+            if run.job == command.job:
+                run.ends = command.reason
+                self._finish(run)
                 return
+        for waiting in self._waiting:
+            if waiting.command.job == command.job:
+                self._waiting.remove(waiting)
+                empty = len(waiting.prompt), 0, 0
+                self._emit(Finished(command.job, "", command.reason, *empty, 0.0, 0.0))
+                return
+
+    def forget_prefixes(self) -> None:
+        """Give up what no prompt is being answered from."""
+        self._pin_is_due = False
+        self._prefixes.forget_idle()
 
     def step(self) -> None:
         """Decode one batch and emit what came of it."""
-        batch = self._plan()
-        began = time.monotonic()
-        self.step_predicted_s = self._predict(batch)
-        self.step_began_s = began
-        try:
-            self._engine.decode([chunk for _, chunk in batch])
-        except EngineFailed as failure:
-            for slot, _ in batch:
-                self._give_up(slot, failure)
+        self._start()
+        if not self._runs:
+            self._read_pinned()
             return
+        batch = next_batch(
+            self._runs,
+            self._costs,
+            self._speculation,
+            max_batch_tokens=self._engine.max_batch_tokens,
+            max_outputs=self._engine.max_outputs,
+        )
+        read = sum(len(part.chunk.tokens) for part in batch if not part.run.is_answering)
+        plain_s = self._costs.decode_s(len(batch))
+        try:
+            took_s = self._decode([part.chunk for part in batch], read)
+        except EngineFailed as failure:
+            for part in batch:
+                self._give_up(part.run, failure)
+            return
+        accepted = sum(self._advance(part, took_s) for part in batch)
+        if not read and self._speculation is not None:
+            drafts = any(part.draft for part in batch)
+            worth_s = (plain_s or took_s) * (1 + accepted / len(batch)) if drafts else took_s
+            self._speculation.spend(took_s, worth_s)
+
+    def _start(self) -> None:
+        """Give slots to those whose turn it is; what does not fit waits, and those behind it."""
+        for waiting in [each for each in self._waiting if self._may_start(each)]:
+            command, prompt = waiting.command, waiting.prompt
+            tokens = min(len(prompt) + command.sampling.max_tokens, self._engine.ctx)
+            held = self._prefixes.begin(command.client, prompt, tokens)
+            if held is None:
+                return
+            self._waiting.remove(waiting)
+            try:
+                grammar = self._grammar(command.grammar)
+            except PromptFailure as failure:
+                self._prefixes.rest(held)
+                self._refuse(command.job, failure)
+                continue
+            self._runs.append(
+                Run(
+                    job=command.job,
+                    rank=waiting.rank,
+                    prompt=prompt,
+                    held=held,
+                    sampler=Sampler(command.sampling, grammar),
+                    text=TextStream(
+                        command.sampling.stop,
+                        strip_leading_space=self._chat.answer_begins_with_space,
+                    ),
+                    max_tokens=command.sampling.max_tokens,
+                    grammar=grammar,
+                    cached_tokens=len(held.tokens),
+                    lookup=Lookup(prompt if self._speculation is not None else ()),
+                )
+            )
+
+    def _may_start(self, waiting: Waiting) -> bool:
+        grammar = waiting.command.grammar
+        if grammar is None or self._gate is None:
+            return True
+        self._gate.ask(grammar)
+        return self._gate.is_known(grammar)
+
+    def _grammar(self, text: str | None) -> Grammar | None:
+        if text is None:
+            return None
+        if self._gate is not None and (reason := self._gate.refusal(text)) is not None:
+            raise InvalidRequest(f"response_format: {reason}", details={"field": "response_format"})
+        return self._engine.grammar(text)
+
+    def _read_pinned(self) -> None:
+        """Nobody is being answered: read on in the operator's own prompt, a chunk."""
+        slot = self._prefixes.slot_to_pin(len(self._pinned))
+        if slot is None:
+            self._pin_is_due = False
+            return
+        begin = len(slot.tokens)
+        tokens = self._pinned[begin : begin + chunk_tokens(self._costs, ALONE_CHUNK_S)]
+        tokens = tokens[: self._engine.max_batch_tokens]
+        try:
+            self._decode([BatchChunk(slot.index, begin, tokens, outputs=0)], read=len(tokens))
+        except EngineFailed:
+            self._pin_is_due = False  # prompts do without it
+        else:
+            self._prefixes.grow(slot, tokens)
+            self._prefixes.pin(slot, begin + len(tokens))
+        self._prefixes.drop(slot)
+
+    def _decode(self, chunks: Sequence[BatchChunk], read: int) -> float:
+        """Seconds that the batch took; ``read`` of its tokens are prompts'.
+
+        Raises ``EngineFailed``.
+        """
+        tokens = sum(len(chunk.tokens) for chunk in chunks)
+        choice = self._read_threads if read else self._decode_threads
+        self._engine.set_threads(choice.threads)
+        self.step_predicted_s = self._costs.predict_s(read, tokens - read)
+        began_s = self.step_began_s = time.monotonic()
+        try:
+            self._engine.decode(chunks)
         finally:
             self.step_began_s = None
-        took_s = time.monotonic() - began
-        self._learn(batch, took_s)
-        for slot, chunk in batch:
-            self._advance(slot, chunk, took_s)
+        now_s = time.monotonic()
+        took_s = now_s - began_s
+        if not choice.is_trying:
+            if not read:
+                self._costs.learn_decode(tokens, took_s)
+            elif read >= COMPARABLE_TOKENS or self._costs.prefill_s_per_token is None:
+                self._costs.learn_prefill(tokens, took_s)
+        if not read:
+            choice.learn(tokens, took_s, now_s)
+        elif read >= COMPARABLE_TOKENS:
+            choice.learn("prompt", took_s / tokens, now_s)
+        return took_s
 
-    def _plan(self) -> list[tuple[_Slot, BatchChunk]]:
-        batch: list[tuple[_Slot, BatchChunk]] = []
-        reading: _Slot | None = None
-        for slot in self._slots:
-            if slot.answer:
-                position = len(slot.prompt) + len(slot.answer) - 1
-                chunk = BatchChunk(slot.index, position, slot.answer[-1:], wants_logits=True)
-                batch.append((slot, chunk))
-            else:
-                reading = reading or slot
-        if reading is not None:
-            room = self._engine.max_batch_tokens - len(batch)
-            end = reading.read + min(self._chunk_tokens(), room)
-            tokens = reading.prompt[reading.read : end]
-            last = reading.read + len(tokens) == len(reading.prompt)
-            chunk = BatchChunk(reading.index, reading.read, tokens, wants_logits=last)
-            batch.append((reading, chunk))
-        return batch
-
-    def _chunk_tokens(self) -> int:
-        if self._prefill_s_per_token is None:
-            return FIRST_CHUNK_TOKENS
-        return max(MIN_CHUNK_TOKENS, int(CHUNK_S / max(self._prefill_s_per_token, 1e-6)))
-
-    def _predict(self, batch: list[tuple[_Slot, BatchChunk]]) -> float:
-        if self._prefill_s_per_token is None:
-            return FIRST_STEP_S
-        tokens = sum(len(chunk.tokens) for _, chunk in batch)
-        return max(tokens * self._prefill_s_per_token, self._decode_s or 0.0)
-
-    def _learn(self, batch: list[tuple[_Slot, BatchChunk]], took_s: float) -> None:
-        tokens = sum(len(chunk.tokens) for _, chunk in batch)
-        if tokens > len(batch):
-            self._prefill_s_per_token = _smooth(self._prefill_s_per_token, took_s / tokens)
+    def _advance(self, part: Part, took_s: float) -> int:
+        """Take what came of a run's part of a step; how many drafted tokens came true."""
+        run, chunk = part.run, part.chunk
+        begin = len(run.held.tokens)
+        self._prefixes.grow(run.held, chunk.tokens)
+        if not run.is_answering:
+            run.prefill_s += took_s
+            if not chunk.outputs:
+                return 0
+            self._pin(run)
         else:
-            self._decode_s = _smooth(self._decode_s, took_s)
-
-    def _advance(self, slot: _Slot, chunk: BatchChunk, took_s: float) -> None:
-        if slot.answer:
-            slot.decode_s += took_s
-        else:
-            slot.read += len(chunk.tokens)
-            slot.prefill_s += took_s
-        if not chunk.wants_logits:
-            return
+            run.decode_s += took_s
         try:
-            token = self._engine.sample(slot.index, slot.sampler)
+            accepted = self._sample(part)
         except EngineFailed as failure:
-            self._give_up(slot, failure)
-            return
-        slot.answer.append(token)
+            self._give_up(run, failure)
+            return 0
+        if part.draft is not None:
+            drafted = len(part.draft.tokens)
+            self._prefixes.cut(run.held, begin + len(chunk.tokens) - drafted + accepted)
+            run.drafted_tokens += drafted
+            run.accepted_tokens += accepted
+            if run.ends is None and self._speculation is not None:
+                self._speculation.learn(part.draft, accepted)
+        if run.ends is not None:
+            self._finish(run)
+        return accepted
+
+    def _sample(self, part: Part) -> int:
+        """Choose tokens as long as they are those drafted; how many of them were."""
+        run, chunk = part.run, part.chunk
+        drafted = part.draft.tokens if part.draft is not None else []
+        for row, expected in enumerate([*drafted, None]):
+            token = self._engine.sample(chunk.sequence, run.sampler, row)
+            self._take(run, token)
+            if run.ends is not None or token != expected:
+                return row
+        raise AssertionError("nothing is expected of the last row")
+
+    def _take(self, run: Run, token: int) -> None:
+        """The answer's next token: emit its text, see whether it is the last."""
+        run.answer.append(token)
+        run.lookup.add(token)
         if token in self._engine.chat.stop_ids:
-            slot.ends = "stop"
-        else:
-            text = slot.text.feed(self._engine.token_bytes(token))
-            if text:
-                self._emit(Piece(slot.job, text, len(slot.answer), time.monotonic()))
-            if slot.text.stopped:
-                slot.ends = "stop"
-            elif (
-                len(slot.answer) >= slot.max_tokens
-                or len(slot.prompt) + len(slot.answer) >= self._engine.ctx
-            ):
-                slot.ends = "length"
-        if slot.ends is not None:
-            self._finish(slot)
+            run.ends = "stop"
+            return
+        text = run.text.feed(self._engine.token_bytes(token))
+        if text:
+            self._emit(Piece(run.job, text, len(run.answer), time.monotonic()))
+        if run.text.stopped:
+            run.ends = "stop"
+        elif (
+            len(run.answer) >= run.max_tokens
+            or len(run.prompt) + len(run.answer) >= self._engine.ctx
+        ):
+            run.ends = "length"
 
-    def _finish(self, slot: _Slot) -> None:
-        self._release(slot)
-        assert slot.ends is not None
-        self._emit(
-            Finished(
-                job=slot.job,
-                text=slot.text.finish(),
-                finish_reason=slot.ends,
-                prompt_tokens=len(slot.prompt),
-                cached_tokens=0,
-                completion_tokens=len(slot.answer),
-                prefill_s=slot.prefill_s,
-                decode_s=slot.decode_s,
-            )
-        )
+    def _pin(self, run: Run) -> None:
+        """Whoever has read the operator's prompt has read it for all."""
+        count = len(self._pinned)
+        if count and run.prompt[:count] == self._pinned:
+            self._prefixes.pin(run.held, count)
+            self._pin_is_due = False
 
-    def _give_up(self, slot: _Slot, failure: EngineFailed) -> None:
-        self._release(slot)
-        self._emit(Refused(slot.job, failure.code, failure.error, failure.details))
+    def _finish(self, run: Run) -> None:
+        self._release(run)
+        self._prefixes.rest(run.held)
+        self._emit(run.finished())
 
-    def _release(self, slot: _Slot) -> None:
-        self._slots.remove(slot)
-        self._engine.forget(slot.index, 0)
+    def _give_up(self, run: Run, failure: EngineFailed) -> None:
+        self._release(run)
+        self._prefixes.drop(run.held)
+        self._refuse(run.job, failure)
 
+    def _release(self, run: Run) -> None:
+        self._runs.remove(run)
+        if run.grammar is not None:
+            run.grammar.close()
 
-def _smooth(old: float | None, new: float) -> float:
-    """Half old, half new: steps drift with the machine's load, and one may be an outlier."""
-    return new if old is None else (old + new) / 2
+    def _refuse(self, job: int, failure: PromptFailure) -> None:
+        self._emit(Refused(job, failure.code, failure.error, failure.details))

@@ -6,6 +6,7 @@ end of a socket pair. It ends when the socket does, whatever it is doing at that
 
 import contextlib
 import ctypes
+import math
 import os
 import queue
 import signal
@@ -18,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edged.engine.costs import FIRST_STEP_S, StepCosts
 from edged.engine.frames import (
     LENGTH,
     Cancel,
     Down,
+    ForgetPrefixes,
     Frame,
     Heartbeat,
     Load,
@@ -32,9 +35,10 @@ from edged.engine.frames import (
     decode,
     encode,
 )
+from edged.engine.grammar_gate import GrammarGate
 from edged.engine.protocol import BatchChunk, Engine, Logits
 from edged.engine.registry import open_engine
-from edged.engine.step_loop import FIRST_STEP_S, StepLoop
+from edged.engine.step_loop import StepLoop
 from edged.errors import EdgedError, EngineFailed, ModelFileError
 
 HEARTBEAT_S = 1.0
@@ -44,6 +48,10 @@ OOM_SCORE_ADJUSTMENT = "800"
 _PR_SET_NAME = 15
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _GIVEN_BACK_BYTES = 1 << 20
+FIRST_WIDTHS = (1, 4, 8)
+"""Tokens of the steps that are measured at the start: one, and whole blocks with drafts."""
+FIRST_TIMES = 3
+"""How often each is; the first of a width sets up its graph, and the least time counts."""
 
 
 class Channel:
@@ -79,7 +87,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _present_ourselves()
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
-    commands: queue.SimpleQueue[Down] = queue.SimpleQueue()
+    commands: queue.SimpleQueue[Down | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(channel, commands), name="commands", daemon=True).start()
     load = commands.get()
     if not isinstance(load, Load):
@@ -97,9 +105,17 @@ def main() -> None:
     threading.Thread(target=_beat, args=(channel, heartbeat), name="heartbeat", daemon=True).start()
     try:
         engine = open_engine(load)
-        if load.engine != "echo":
-            first_answer(engine)
-        loop = StepLoop(engine, channel.send)
+        costs = first_answer(engine) if load.engine != "echo" else StepCosts()
+        # A grammar that was tried is taken up by the next step; the word of it ends the waiting.
+        gate = GrammarGate(lambda: commands.put(None))
+        loop = StepLoop(
+            engine,
+            channel.send,
+            gate=gate,
+            costs=costs,
+            system_prompt=load.system_prompt,
+            speculates=load.speculates,
+        )
     except EdgedError as error:
         channel.send(LoadFailed(str(error)))
         return
@@ -131,29 +147,42 @@ class _Finite:
         return int(logits.argmax())
 
 
-def first_answer(engine: Engine, tokens: int = 4) -> None:
-    """Let a loaded model say something before anybody relies on it.
+def first_answer(engine: Engine) -> StepCosts:
+    """Let a loaded model say something before anybody relies on it; what its steps take.
 
     Raises ``ModelFileError`` where it cannot: weights may be well-formed and still be noise.
     """
     prompt = engine.tokenise("Hello", parse_special=False)
     said = [engine.chat.bos_id, *prompt] if engine.chat.bos_id is not None else prompt
-    position = 0
+    costs = StepCosts()
+    engine.set_threads(max(engine.threads))
     try:
-        for _ in range(tokens):
-            engine.decode([BatchChunk(0, position, said, wants_logits=True)])
-            position += len(said)
-            said = [engine.sample(0, _Finite())]
+        engine.decode([BatchChunk(0, 0, said, outputs=1)])
+        token = engine.sample(0, _Finite())
+        for width in FIRST_WIDTHS:
+            took_s = math.inf
+            for _ in range(FIRST_TIMES):
+                began_s = time.monotonic()
+                engine.decode([BatchChunk(0, len(said), [token] * width, outputs=1)])
+                took_s = min(took_s, time.monotonic() - began_s)
+                token = engine.sample(0, _Finite())
+                engine.forget(0, len(said))
+            costs.learn_decode(width, took_s)
+        costs.learn_prefill(width, took_s)
     except EngineFailed as failure:
         raise ModelFileError(
             f"{engine.model_name} fails at its first answer: {failure}; the weights are damaged, "
             "fetch them again"
         ) from failure
     engine.forget(0, 0)
+    return costs
 
 
-def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down]) -> None:
-    """Take all that has come; wait for the first one while there is nothing to do."""
+def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down | None]) -> None:
+    """Take all that has come; wait for the first one while there is nothing to do.
+
+    ``None`` only ends the waiting.
+    """
     with contextlib.suppress(queue.Empty):
         while True:
             command = commands.get(block=loop.idle)
@@ -161,14 +190,16 @@ def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down]) -> None:
                 loop.submit(command)
             elif isinstance(command, Cancel):
                 loop.cancel(command)
+            elif isinstance(command, ForgetPrefixes):
+                loop.forget_prefixes()
 
 
-def _read(channel: Channel, commands: queue.SimpleQueue[Down]) -> None:
+def _read(channel: Channel, commands: queue.SimpleQueue[Down | None]) -> None:
     while True:
         frame = channel.receive()
         if frame is None:
             os._exit(0)  # the main thread may be deep in native code
-        if isinstance(frame, Load | Submit | Cancel):
+        if isinstance(frame, Down):
             commands.put(frame)
 
 

@@ -1,7 +1,8 @@
 """Which model a machine serves, and how: the best of the candidates that it really holds.
 
-The rule: the highest rank that fits with ``MIN_CTX`` tokens a slot and is fast enough; of it
-the best quantisation; then more context, as long as a full one is fast enough; then more slots.
+The rule: the highest rank that fits with ``MIN_CTX`` tokens a prompt and is fast enough; of it
+the best quantisation; then more context, as long as a full one is fast enough; then a larger cache
+for the slots to share, up to a full context for each.
 Pure: it takes readings and shapes, and gives plans with their reasons.
 """
 
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from edged.models.configuration import KV_TYPES, Configuration
 from edged.models.plan import (
     MIN_CTX,
     Candidate,
@@ -21,9 +23,10 @@ from edged.models.plan import (
     mib,
     missing,
     plan_for,
+    uses_flash_attention,
 )
 from edged.models.shape import ModelShape
-from edged.models.sizing import KV_TYPES, Configuration, kv_type_fits
+from edged.models.sizing import kv_type_fits
 
 GOOD_KV_TYPES: Final = ("f16", "q8_0")
 """Those whose error does not show; q4_0 is for what fits in no other way."""
@@ -130,7 +133,7 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
     elif machine.gpu_bytes:
         layers = list(range(everything, -1, -1))
     else:
-        layers = [everything if machine.is_unified else 0]
+        layers = [everything]
     ways = [
         (gpu_layers, kv_type)
         for group in (layers[:1], layers[1:])  # all of it on the GPU before any part
@@ -138,13 +141,16 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
         for gpu_layers in group
         if kv_type_fits(shape, kv_type)
     ]
+    ctx = min(wishes.ctx or MIN_CTX, shape.context_length)
     plan = fitting = None
     for gpu_layers, kv_type in ways:
         how = Configuration(
             engine=machine.engine,
-            ctx=min(wishes.ctx or MIN_CTX, shape.context_length),
-            slots=wishes.slots or 1,
+            ctx=ctx,
+            slots=1 if is_light else wishes.slots or machine.slots_max,
+            cells=ctx,
             kv_type=kv_type,
+            flash_attention=uses_flash_attention(machine.engine, kv_type, gpu_layers, machine.isa),
             load_mode="mmap" if is_light else wishes.load_mode or "none",
             ubatch_tokens=machine.ubatch_tokens,
             gpu_layers=gpu_layers,
@@ -159,17 +165,18 @@ def _smallest(candidate: Candidate, shape: ModelShape, machine: Machine, wishes:
 
 
 def _grown(base: Plan, machine: Machine, wishes: Wishes) -> Plan:
-    """More context, then more slots, as far as they fit."""
+    """More context, then more cells for the slots to share, as far as they fit."""
     plan = base
     while wishes.ctx is None and plan.how.ctx < plan.shape.context_length:
         ctx = min(plan.how.ctx * 2, plan.shape.context_length)
-        longer = changed(plan, machine, ctx=ctx)
+        longer = changed(plan, machine, ctx=ctx, cells=ctx)
         if not fits(longer, machine) or longer.full_tokens_per_s < machine.min_tokens_per_s:
             break
         plan = longer
-    while wishes.slots is None and plan.how.slots * 2 <= machine.slots_max:
-        wider = changed(plan, machine, slots=plan.how.slots * 2)
-        if machine.engine == "ctransformers" or not fits(wider, machine):
+    most = plan.how.ctx * plan.how.slots
+    while plan.how.cells < most:
+        wider = changed(plan, machine, cells=min(plan.how.cells * 2, most))
+        if not fits(wider, machine):
             break
         plan = wider
     return plan
@@ -177,7 +184,7 @@ def _grown(base: Plan, machine: Machine, wishes: Wishes) -> Plan:
 
 def _shortage(plan: Plan, machine: Machine) -> str:
     need, have, where = missing(plan, machine)
-    what = f"{plan.how.ctx} tokens a slot and {plan.how.kv_type} cache"
+    what = f"{plan.how.ctx} tokens a prompt and {plan.how.kv_type} cache"
     return f"needs {mib(need)} with {what}: {mib(need - have)} more than the {mib(have)} of {where}"
 
 

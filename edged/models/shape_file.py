@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+RANDOM_WEIGHTS: Final = "(shape, random weights)"
+"""How the names of such models end."""
 _POOL_BYTES: Final = 8 << 20
 _SIGMA: Final = 0.02
 """The weights' standard deviation: 1 / sqrt(3072) and so, which keeps activations near 1."""
@@ -105,7 +107,7 @@ def _header(entry: Entry, shape: ModelShape) -> bytes:
         }
     keys = [
         string_key("general.architecture", a),
-        string_key("general.name", f"{entry.title} (shape, random weights)"),
+        string_key("general.name", f"{entry.title} {RANDOM_WEIGHTS}"),
         *(scalar_key(name, ValueType.UINT32, value) for name, value in numbers.items()),
         scalar_key(f"{a}.attention.layer_norm_rms_epsilon", ValueType.FLOAT32, 1e-5),
         scalar_key(f"{a}.rope.freq_base", ValueType.FLOAT32, entry.rope_theta),

@@ -1,7 +1,5 @@
 """What a node says of itself: the retained card (what it is) and state (how it is doing)."""
 
-import functools
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,11 @@ import edged
 from edged.engine.frames import Ready
 from edged.engine.plan_frames import Answer
 from edged.errors import EdgedError
-from edged.hardware.memory import available
+from edged.hardware.machine import device_name
+from edged.hardware.memory import available, status_bytes
 
 FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "stop")
+ENGINE_FEATURES = {"llama_cpp": ("json_object", "json_schema")}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def card(
         "rope": planned.rope if planned and ready else None,
         "fallbacks": list(planned.steps) if planned and ready else [],
         "decode_tokens_per_s": decode_tokens_per_s,
-        "features": list(FEATURES),
+        "features": [*FEATURES, *ENGINE_FEATURES.get(ready.engine if ready else "", ())],
         "pools": [],
     }
 
@@ -91,19 +91,6 @@ def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     return before is None or any(before[key] != after[key] for key in after if key not in moving)
 
 
-@functools.cache
-def device_name(root: Path = Path("/")) -> str:
-    """The board's name from the device tree, else the processor's from ``/proc/cpuinfo``."""
-    try:
-        return (root / "proc/device-tree/model").read_text(errors="replace").rstrip("\0\n")
-    except OSError:
-        pass
-    for line in _read(root / "proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def _available_bytes() -> int | None:
     """What a load could still take: MemAvailable, or less under a control group's limit."""
     try:
@@ -114,16 +101,4 @@ def _available_bytes() -> int | None:
 
 def resident_bytes(pid: int | None, root: Path = Path("/")) -> int | None:
     """Resident memory of a process; ``None`` when it is gone."""
-    if pid is None:
-        return None
-    for line in _read(root / f"proc/{pid}/status").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+    return None if pid is None else status_bytes(pid, "VmRSS", root=root) or None

@@ -18,7 +18,7 @@ SEED_LIMIT = 2**53
 """Every JSON reader holds integers below this exactly."""
 
 # Fields of the wire protocol whose feature this version does not have.
-NOT_YET = ("session", "session_reset", "response_format")
+NOT_YET = ("session", "session_reset")
 
 
 class _Message(BaseModel):
@@ -47,6 +47,7 @@ class Body(BaseModel):
     repeat_penalty: float | None = Field(None, ge=0.5, le=2)
     seed: int | None = Field(None, ge=0, lt=SEED_LIMIT)
     stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS)] | None = None
+    response_format: dict[str, Any] | None = None
     priority: int = Field(5, ge=0, le=9)
     deadline_s: float | None = Field(None, gt=0, le=10_000_000)
     stream: bool = True

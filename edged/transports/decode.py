@@ -7,11 +7,13 @@ import hashlib
 import secrets
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
+from edged.engine.json_schema import grammar_of
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import ChatMessage, Prompt, Sampling
-from edged.settings import Settings
+from edged.settings import ChatSettings, Settings
 from edged.transports.body import (
     MAX_CORRELATION,
     MAX_ID_CHARACTERS,
@@ -190,7 +192,7 @@ def _prompt(
     return Prompt(
         id=prompt_id,
         client=client,
-        messages=_messages(body, settings.chat.system_prompt),
+        messages=_messages(body, settings.chat),
         sampling=Sampling(
             max_tokens=_or(body.max_tokens, defaults.max_tokens),
             temperature=_or(body.temperature, defaults.temperature),
@@ -211,10 +213,11 @@ def _prompt(
         chunk=body.chunk,
         text_in_done=body.text_in_done,
         model=body.model,
+        grammar=_grammar(body),
     )
 
 
-def _messages(body: Body, system_prompt: str | None) -> tuple[ChatMessage, ...]:
+def _messages(body: Body, chat: ChatSettings) -> tuple[ChatMessage, ...]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest(
             "prompt: exactly one of prompt and messages is needed", details={"field": "prompt"}
@@ -229,9 +232,34 @@ def _messages(body: Body, system_prompt: str | None) -> tuple[ChatMessage, ...]:
             raise InvalidRequest(
                 "messages: the last one must be the user's", details={"field": "messages"}
             )
-    if system_prompt is not None and all(message.role != "system" for message in said):
-        said.insert(0, ChatMessage("system", system_prompt))
+    if chat.user_template is not None:
+        said[-1] = ChatMessage("user", _filled_in(chat.user_template, said[-1].content))
+    if chat.system_prompt is not None and all(message.role != "system" for message in said):
+        said.insert(0, ChatMessage("system", chat.system_prompt))
     return tuple(said)
+
+
+def _filled_in(template: str, prompt: str) -> str:
+    """The operator's template with the day, the time and the prompt, which is not looked into."""
+    now = datetime.now().astimezone()
+    before, after = (
+        part.replace("{date}", f"{now:%A, %Y-%m-%d}").replace("{time}", f"{now:%H:%M}")
+        for part in template.split("{prompt}")
+    )
+    return f"{before}{prompt}{after}"
+
+
+def _grammar(body: Body) -> str | None:
+    """What the answer must keep to. Raises ``InvalidRequest``."""
+    if body.response_format is None:
+        return None
+    if body.stop:
+        raise InvalidRequest(
+            "stop: cannot be had with response_format, since an answer that is cut would not keep "
+            "to it; leave one of them out",
+            details={"field": "stop"},
+        )
+    return grammar_of(body.response_format)
 
 
 def _check_bound(name: str, value: float | None, limit: float) -> None:

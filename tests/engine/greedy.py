@@ -37,7 +37,7 @@ def answer(engine: Engine, chat: ChatEncoder, prompt: str) -> dict[str, object]:
     greedy, said = Greedy(), []
     chunk, position = ids, 0
     while len(said) < MAX_TOKENS:
-        engine.decode([BatchChunk(0, position, chunk, wants_logits=True)])
+        engine.decode([BatchChunk(0, position, chunk, outputs=1)])
         position += len(chunk)
         token = engine.sample(0, greedy)
         said.append(token)

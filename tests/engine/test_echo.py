@@ -21,14 +21,14 @@ def echo(slots: int = 1, ctx: int | None = None) -> EchoEngine:
 
 def read(engine: EchoEngine, *said: ChatMessage, slot: int = 0) -> None:
     ids = ChatEncoder(engine).encode(said)
-    engine.decode([BatchChunk(slot, 0, ids, wants_logits=True)])
+    engine.decode([BatchChunk(slot, 0, ids, outputs=1)])
 
 
 def answer(engine: EchoEngine, position: int, slot: int = 0) -> bytes:
     """Sample until the end, feeding each token back."""
     tokens: list[int] = []
     while (token := engine.sample(slot, Greedy())) not in engine.chat.stop_ids:
-        engine.decode([BatchChunk(slot, position + len(tokens), [token], wants_logits=True)])
+        engine.decode([BatchChunk(slot, position + len(tokens), [token], outputs=1)])
         tokens.append(token)
     return b"".join(map(engine.token_bytes, tokens))
 
@@ -73,8 +73,8 @@ def test_white_space_around_what_was_said_is_not_echoed() -> None:
 
 def test_slots_do_not_hear_each_other() -> None:
     engine = echo(slots=2)
-    read(engine, ChatMessage("user", "one"), slot=0)
     read(engine, ChatMessage("user", "two"), slot=1)
+    read(engine, ChatMessage("user", "one"), slot=0)
 
     assert answer(engine, length(engine, ChatMessage("user", "one")), slot=0) == b"one"
 
@@ -91,7 +91,7 @@ def test_a_forgotten_slot_can_be_used_again() -> None:
 def test_forgetting_part_of_an_answer_says_it_again() -> None:
     engine, said = echo(), ChatMessage("user", "ab")
     read(engine, said)
-    engine.decode([BatchChunk(0, length(engine, said), [ord("a")], wants_logits=True)])
+    engine.decode([BatchChunk(0, length(engine, said), [ord("a")], outputs=1)])
     engine.forget(0, length(engine, said))
 
     assert engine.sample(0, Greedy()) == ord("a")
@@ -101,7 +101,7 @@ def test_tokens_at_another_position_than_the_next_are_a_defect() -> None:
     engine = echo()
 
     with pytest.raises(AssertionError, match="position 1 after 0"):
-        engine.decode([BatchChunk(0, 1, [65], wants_logits=False)])
+        engine.decode([BatchChunk(0, 1, [65], outputs=0)])
 
 
 def test_special_tokens_are_single_ids_only_where_they_are_parsed() -> None:

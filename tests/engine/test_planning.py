@@ -92,8 +92,31 @@ def test_what_the_operator_set_is_what_is_loaded(settings: Settings, tmp_path: P
 
     assert not isinstance(planned, Shortfall)
     load = planned.load
-    assert (load.ctx, load.slots, load.kv_type) == (700, 3, "q8_0")
+    assert (load.ctx, load.slots, load.cells, load.kv_type) == (700, 3, 2100, "q8_0")
+    assert load.flash_attention
     assert (load.load_mode, load.threads, load.threads_prefill) == ("mmap", 7, 7)
+
+
+def test_the_operators_own_prompt_is_read_by_the_engine_before_anybody_asks(
+    settings: Settings,
+) -> None:
+    chat = settings.chat.model_copy(update={"system_prompt": "Be brief."})
+    said = answer(
+        decode_question(encode(question(settings.model_copy(update={"chat": chat}), 1024)))
+    )
+
+    assert said.load is not None
+    assert said.load.system_prompt == "Be brief."
+
+
+def test_without_a_gpu_an_f16_cache_on_x86_does_without_flash_attention(
+    settings: Settings,
+) -> None:
+    x86 = replace(machine(), isa=("avx2",))
+    planned = make_plan(settings, x86, None, now=x86)
+
+    assert not isinstance(planned, Shortfall)
+    assert (planned.load.kv_type, planned.load.flash_attention) == ("f16", False)
 
 
 def test_a_context_beyond_the_models_is_the_models(settings: Settings) -> None:
@@ -116,7 +139,7 @@ def test_a_profile_that_leaves_the_memory_open_cannot_be_planned_for() -> None:
 
 def question(settings: Settings, available_mib: int, *, verify: bool = False) -> Question:
     return Question(
-        settings=settings.model_dump(include={"state_dir", "profile", "model", "engine"}),
+        settings=settings.model_dump(include={"state_dir", "profile", "model", "engine", "chat"}),
         chosen=None,
         damaged={},
         may_be_bundled=False,

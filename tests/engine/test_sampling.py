@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.engine.protocol import Logits
+from edged.engine.protocol import Grammar, Logits
 from edged.engine.sampling import REPEAT_WINDOW_TOKENS, Sampler
 from edged.errors import EngineFailed
 from edged.messages import Sampling
@@ -21,8 +21,37 @@ logit_lists = st.lists(st.integers(-20, 20).map(lambda n: n / 2), min_size=1, ma
 seeds = st.integers(0, 2**53 - 1)
 
 
-def sampler(temperature: float = 1.0, seed: int = 1, **changes: Any) -> Sampler:
-    return Sampler(Sampling(max_tokens=1, temperature=temperature, seed=seed, **{**OFF, **changes}))
+def sampler(
+    temperature: float = 1.0, seed: int = 1, grammar: Grammar | None = None, **changes: Any
+) -> Sampler:
+    sampling = Sampling(max_tokens=1, temperature=temperature, seed=seed, **{**OFF, **changes})
+    return Sampler(sampling, grammar)
+
+
+class OneOf:
+    """A grammar that allows some tokens, always the same; it remembers what it was told."""
+
+    def __init__(self, *allowed: int) -> None:
+        self.allowed = allowed
+        self.accepted: list[int] = []
+        self.masks = 0
+
+    def allows(self, token: int) -> bool:
+        return token in self.allowed
+
+    def mask(self, logits: Logits) -> Logits:
+        self.masks += 1
+        left = np.full_like(logits, -np.inf)
+        for token in self.allowed:
+            left[token] = logits[token]
+        return left
+
+    def accept(self, token: int) -> None:
+        assert token in self.allowed
+        self.accepted.append(token)
+
+    def close(self) -> None:
+        pass
 
 
 def row(*logits: float) -> Logits:
@@ -196,3 +225,60 @@ def test_logits_that_are_no_numbers_end_the_prompt(
 ) -> None:
     with pytest.raises(EngineFailed, match="not a number"):
         sampler(temperature).pick(row(*bad))
+
+
+def test_a_token_that_the_grammar_allows_is_the_one_picked_without_it() -> None:
+    grammar = OneOf(*range(5))
+    free, held = sampler(seed=3), sampler(seed=3, grammar=grammar)
+    logits = row(0.0, 0.5, 1.0, 0.2, 0.9)
+
+    assert [held.pick(logits) for _ in range(20)] == [free.pick(logits) for _ in range(20)]
+    assert grammar.masks == 0
+
+
+def test_of_what_the_grammar_allows_the_likeliest_is_taken_at_temperature_zero() -> None:
+    assert sampler(0.0, grammar=OneOf(0, 2)).pick(row(1.0, 9.0, 2.0)) == 2
+
+
+@given(logit_lists, seeds, st.integers(0, 5), st.floats(0.1, 1), st.floats(0, 0.9), st.data())
+@settings(max_examples=200)
+def test_only_what_the_grammar_allows_is_picked(
+    logits: list[float], seed: int, top_k: int, top_p: float, min_p: float, data: st.DataObject
+) -> None:
+    allowed = data.draw(st.sets(st.sampled_from(range(len(logits))), min_size=1))
+    grammar = OneOf(*allowed)
+    picking = sampler(1.0, seed, grammar, top_k=top_k, top_p=top_p, min_p=min_p)
+    picked = [picking.pick(row(*logits)) for _ in range(5)]
+
+    assert {*picked} <= allowed
+    assert grammar.accepted == picked
+
+
+def test_a_refused_token_costs_no_further_draw() -> None:
+    grammar = OneOf(0)
+    free, held = sampler(seed=5), sampler(seed=5, grammar=grammar)
+    logits = row(*([0.0] * 30))
+    first = [free.pick(logits) for _ in range(20)]
+    held_first = held.pick(logits)
+    grammar.allowed = tuple(range(30))
+
+    assert held_first == 0 != first[0]
+    assert [held.pick(logits) for _ in range(19)] == first[1:]
+
+
+def test_a_top_k_without_allowed_tokens_is_drawn_again_from_the_allowed() -> None:
+    picking = sampler(seed=2, grammar=OneOf(3, 4), top_k=2)
+
+    assert {picking.pick(row(9.0, 8.0, 7.0, 0.0, 0.0)) for _ in range(30)} == {3, 4}
+
+
+def test_what_is_picked_under_a_grammar_counts_as_a_repetition() -> None:
+    picking = sampler(0.0, grammar=OneOf(0, 1), repeat_penalty=1.2)
+
+    assert [picking.pick(row(2.0, 1.9, 5.0)) for _ in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_grammar_that_no_token_fits_ends_the_prompt(temperature: float) -> None:
+    with pytest.raises(EngineFailed, match="no token of the model fits"):
+        sampler(temperature, grammar=OneOf()).pick(row(1.0, 2.0))

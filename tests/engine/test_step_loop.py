@@ -1,114 +1,25 @@
 """The hot loop over the echo engine: slots, chunks, cancels and ends."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edged.engine.batching import FIRST_CHUNK_TOKENS
+from edged.engine.costs import FIRST_STEP_S
 from edged.engine.echo import EchoEngine
-from edged.engine.frames import Cancel, Finished, Load, Piece, Refused, Submit, Up
-from edged.engine.protocol import BatchChunk, Logits, Picker
-from edged.engine.step_loop import FIRST_CHUNK_TOKENS, FIRST_STEP_S, StepLoop
-from edged.errors import EngineFailed
-from edged.messages import ChatMessage, Sampling
-
-# <s> <|user|> … <|end|> <|assistant|>
-FORMAT_TOKENS = 4
-
-
-def submit(job: int, text: str, **sampling: Any) -> Submit:
-    wanted = {
-        "max_tokens": 2000,
-        "temperature": 0,
-        "top_k": 0,
-        "top_p": 1,
-        "min_p": 0,
-        "repeat_penalty": 1,
-        "seed": 1,
-    } | sampling
-    return Submit(job, (ChatMessage("user", text),), Sampling(**wanted))
+from edged.engine.frames import Cancel, Finished, Piece
+from edged.engine.protocol import Grammar, Logits, Picker
+from tests.engine.loop_bench import FORMAT_TOKENS, Bench, Breaks, bench, submit
 
 
 class Dice(EchoEngine):
     """Every letter as likely as the next, so that the seed alone decides."""
 
-    def sample(self, slot: int, picker: Picker) -> int:
+    def sample(self, sequence: int, picker: Picker, row: int = 0) -> int:
         logits: Logits = np.full(261, -np.inf, dtype=np.float32)
         logits[ord("a") : ord("z") + 1] = 0
         return picker.pick(logits)
-
-
-class Breaks(EchoEngine):
-    """Fails as native code does: in ``decode`` or in ``sample``, once it is told to."""
-
-    decoding = sampling = False
-
-    def decode(self, batch: Sequence[BatchChunk]) -> None:
-        if self.decoding:
-            raise EngineFailed("decode returned -3")
-        super().decode(batch)
-
-    def sample(self, slot: int, picker: Picker) -> int:
-        if self.sampling:
-            raise EngineFailed("no number")
-        return super().sample(slot, picker)
-
-
-@dataclass
-class Bench:
-    """A step loop, what it emitted, and the batches that its engine saw."""
-
-    engine: EchoEngine
-    emitted: list[Up] = field(default_factory=list)
-    batches: list[list[BatchChunk]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.loop = StepLoop(self.engine, self.emitted.append)
-        decode = self.engine.decode
-
-        def watched(batch: Sequence[BatchChunk]) -> None:
-            self.batches.append(list(batch))
-            decode(batch)
-
-        self.engine.decode = watched  # type: ignore[method-assign]
-
-    def run(self, *commands: Submit) -> None:
-        """Take the commands, then step until there is nothing left to do."""
-        for command in commands:
-            self.loop.submit(command)
-        for _ in range(10_000):
-            if self.loop.idle:
-                return
-            self.loop.step()
-        pytest.fail("the loop does not come to an end")
-
-    def step(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.loop.step()
-
-    def text(self, job: int) -> str:
-        """All of a job's text, from its pieces and its end."""
-        return "".join(
-            frame.text
-            for frame in self.emitted
-            if isinstance(frame, Piece | Finished) and frame.job == job
-        )
-
-    def finished(self, job: int) -> Finished:
-        (frame,) = (f for f in self.emitted if isinstance(f, Finished) and f.job == job)
-        return frame
-
-    def refused(self, job: int) -> Refused:
-        (frame,) = (f for f in self.emitted if isinstance(f, Refused) and f.job == job)
-        return frame
-
-
-def bench(slots: int = 1, ctx: int | None = None, kind: type[EchoEngine] = EchoEngine) -> Bench:
-    return Bench(kind(Load("echo", None, "", ctx, slots, 1, 0)))
 
 
 # One prompt
@@ -337,8 +248,6 @@ def test_whenever_prompts_come_every_one_is_answered_in_full(
     on = bench(slots=slots)
     waiting = dict(enumerate(said))
     for job, text in waiting.items():
-        while len(on.loop._slots) == slots:
-            on.step()
         on.loop.submit(submit(job, text))
         for _ in range(data.draw(st.integers(0, 5))):
             if not on.loop.idle:
@@ -352,9 +261,9 @@ def test_all_answers_advance_in_one_batch() -> None:
     on = bench(slots=3)
     for job in (1, 2, 3):
         on.loop.submit(submit(job, "hello"))
-    on.step(4)
+    on.step(2)
 
-    assert sorted((chunk.slot, len(chunk.tokens)) for chunk in on.batches[-1]) == [
+    assert sorted((chunk.sequence, len(chunk.tokens)) for chunk in on.batches[-1]) == [
         (0, 1),
         (1, 1),
         (2, 1),
@@ -366,7 +275,9 @@ def test_a_prompt_that_comes_later_takes_the_slot_that_is_free() -> None:
     on.run(submit(1, "long enough"), submit(2, "x"))
     on.run(submit(3, "third"))
 
-    assert {chunk.slot for chunk in on.batches[-1]} == {0}
+    assert {chunk.sequence for chunk in on.batches[-1]} == {
+        1
+    }  # 0 keeps the beginning that they share
 
 
 # Reading prompts in chunks
@@ -396,8 +307,8 @@ def test_only_the_last_chunk_of_a_prompt_asks_for_logits() -> None:
     on = bench(ctx=4096)
     on.run(submit(1, "x" * 2000, max_tokens=1))
 
-    wants = [chunk.wants_logits for batch in on.batches for chunk in batch]
-    assert wants == [False] * (len(wants) - 1) + [True]
+    outputs = [chunk.outputs for batch in on.batches for chunk in batch]
+    assert outputs == [0] * (len(outputs) - 1) + [1]
 
 
 def test_no_batch_is_larger_than_the_engine_takes() -> None:
@@ -415,8 +326,8 @@ def test_an_answer_goes_on_while_a_long_prompt_is_read() -> None:
     on.loop.submit(submit(2, "x" * 1500))
     on.step(2)
 
-    assert [sorted((c.slot, c.wants_logits) for c in batch) for batch in on.batches[1:]] == [
-        [(0, True), (1, False)]
+    assert [sorted((c.sequence, c.outputs) for c in batch) for batch in on.batches[1:]] == [
+        [(0, 1), (1, 0)]
     ] * 2
 
 
@@ -429,12 +340,16 @@ def test_an_answer_and_a_long_prompt_beside_it_both_come_out_whole() -> None:
     assert (on.text(1), on.text(2)) == ("hello", "x" * 1500)
 
 
-def test_prompts_are_read_one_after_the_other() -> None:
+def test_what_one_prompt_leaves_of_a_chunk_goes_to_the_next() -> None:
     on = bench(slots=2)
-    on.run(submit(1, "x" * 100, max_tokens=1), submit(2, "y" * 100, max_tokens=1))
+    on.loop.submit(submit(1, "x" * 20))
+    on.loop.submit(submit(2, "y" * 100))
+    on.step()
 
-    readers = [[c.slot for c in batch if len(c.tokens) > 1] for batch in on.batches]
-    assert all(len(slots) <= 1 for slots in readers)
+    assert [(c.sequence, len(c.tokens)) for c in on.batches[0]] == [
+        (0, 20 + FORMAT_TOKENS),
+        (1, FIRST_CHUNK_TOKENS - 20 - FORMAT_TOKENS),
+    ]
 
 
 # Seeds
@@ -535,3 +450,148 @@ def test_a_prediction_is_made_from_measured_speed_once_there_is_one() -> None:
     on.step()
 
     assert (first, on.loop.step_predicted_s < FIRST_STEP_S) == (FIRST_STEP_S, True)
+
+
+# Grammars
+
+
+class Letters:
+    """A grammar of letters only, wherever they stand."""
+
+    def __init__(self) -> None:
+        self.accepted: list[int] = []
+        self.closed = 0
+
+    def allows(self, token: int) -> bool:
+        return chr(token).isalpha() or token >= 256
+
+    def mask(self, logits: Logits) -> Logits:
+        tokens = range(len(logits))
+        return np.where([self.allows(token) for token in tokens], logits, -np.inf)
+
+    def accept(self, token: int) -> None:
+        self.accepted.append(token)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Spells(Breaks):
+    """Has grammars."""
+
+    def grammar(self, text: str) -> Grammar:
+        self.given = Letters()
+        return self.given
+
+
+class FakeGate:
+    """Knows of a grammar what the test says, when the test says it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.verdicts: dict[str, str | None] = {}
+
+    def ask(self, grammar: str) -> None:
+        self.asked.append(grammar)
+
+    def is_known(self, grammar: str) -> bool:
+        return grammar in self.verdicts
+
+    def refusal(self, grammar: str) -> str | None:
+        return self.verdicts[grammar]
+
+
+def test_a_grammar_is_tried_before_it_is_used() -> None:
+    gate = FakeGate()
+    on = bench(kind=Spells, gate=gate)
+    on.run(submit(1, "hello", grammar="letters"))
+
+    assert (set(gate.asked), on.loop.idle, on.emitted, on.batches) == ({"letters"}, True, [], [])
+
+
+def test_a_prompt_whose_grammar_was_tried_is_answered() -> None:
+    gate = FakeGate()
+    on = bench(kind=Spells, gate=gate)
+    on.run(submit(1, "hello", grammar="letters"))
+    gate.verdicts["letters"] = None
+    idle = on.loop.idle
+    on.run()
+
+    assert (idle, on.text(1)) == (False, "hello")
+
+
+def test_others_do_not_wait_for_a_grammar_to_be_tried() -> None:
+    on = bench(kind=Spells, gate=FakeGate())
+    on.run(submit(1, "hello", grammar="letters", priority=9), submit(2, "world"))
+
+    assert (on.ended, on.text(2)) == ([2], "world")
+
+
+def test_a_grammar_that_is_refused_refuses_its_prompt_with_the_reason() -> None:
+    gate = FakeGate()
+    gate.verdicts["letters"] = "too many letters"
+    on = bench(kind=Spells, gate=gate)
+    on.run(submit(1, "hello", grammar="letters"))
+
+    refusal = on.refused(1)
+    assert (refusal.code, refusal.error, refusal.details) == (
+        "invalid_request",
+        "response_format: too many letters",
+        {"field": "response_format"},
+    )
+
+
+def test_a_refused_grammar_takes_no_slot() -> None:
+    gate = FakeGate()
+    gate.verdicts["letters"] = "too many letters"
+    on = bench(kind=Spells, gate=gate)
+    on.run(submit(1, "hello", grammar="letters"), submit(2, "world"))
+
+    assert on.text(2) == "world"
+
+
+def test_an_engine_without_grammars_says_so() -> None:
+    on = bench()
+    on.run(submit(1, "hello", grammar="letters"))
+
+    assert (on.refused(1).code, "echo" in on.refused(1).error) == ("invalid_request", True)
+
+
+def test_an_answer_keeps_to_its_grammar() -> None:
+    on = bench(kind=Spells)
+    on.run(submit(1, "ab1cd", grammar="letters", max_tokens=3))
+
+    assert on.text(1)[:2] == "ab"
+    assert on.text(1).isalpha()
+
+
+def test_a_grammar_hears_of_every_token_of_its_answer() -> None:
+    on = bench(kind=Spells)
+    on.run(submit(1, "hello", grammar="letters"))
+
+    accepted = on.engine.given.accepted  # type: ignore[attr-defined]
+    assert (bytes(accepted[:-1]), accepted[-1:]) == (b"hello", list(on.engine.chat.stop_ids))
+
+
+def test_a_cancel_of_a_prompt_whose_grammar_is_tried_ends_it() -> None:
+    gate = FakeGate()
+    on = bench(kind=Spells, gate=gate)
+    on.run(submit(1, "hello", grammar="letters"))
+    on.loop.cancel(Cancel(1, "cancelled"))
+    gate.verdicts["letters"] = None
+    on.run()
+
+    assert (on.ended, on.finished(1).finish_reason, on.batches) == ([1], "cancelled", [])
+
+
+@pytest.mark.parametrize("end", ["by itself", "by a cancel", "by a failure"])
+def test_a_grammar_gives_its_memory_back_once_however_its_answer_ends(end: str) -> None:
+    on = bench(kind=Spells)
+    on.loop.submit(submit(1, "hello", grammar="letters"))
+    on.step(2)
+    if end == "by a cancel":
+        on.loop.cancel(Cancel(1, "cancelled"))
+    on.engine.decoding = end == "by a failure"  # type: ignore[attr-defined]
+    on.run()
+
+    assert (on.ended, on.engine.given.closed) == ([1], 1)  # type: ignore[attr-defined]

@@ -40,6 +40,18 @@ async def test_the_bundled_model_is_what_there_is_to_load(supply: Supply) -> Non
     assert supply.planned.load == load
 
 
+async def test_the_operators_own_prompt_goes_along_with_the_load(tmp_path: Path) -> None:
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        model={"store": tmp_path / "store"},
+        chat={"system_prompt": "Be brief."},
+    )
+    supply = Supply(settings)
+    supply.start(unclean=False)
+
+    assert (await supply.next_load()).system_prompt == "Be brief."
+
+
 async def test_missing_memory_is_looked_for_without_planning_anew(
     supply: Supply, monkeypatch: pytest.MonkeyPatch
 ) -> None:

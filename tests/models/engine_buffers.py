@@ -10,8 +10,8 @@ from typing import Any
 
 import llama_cpp as lib
 
-from edged.engine.llama_cpp import _KV_TYPES, _LOAD_MODES, _set
-from edged.models.sizing import Configuration
+from edged.engine.llama_cpp import _FLASH_ATTENTION, _KV_TYPES, _LOAD_MODES, _set
+from edged.models.configuration import MAX_BATCH_TOKENS, Configuration
 
 MIB = 2**20
 
@@ -41,17 +41,19 @@ def _buffers(path: Path, how: Configuration, **fields: object) -> Buffers:
     plain = how.load_mode == "none-plain"
     _set(model, use_extra_bufts=not plain, n_gpu_layers=0, **fields)
     context = lib.llama_context_default_params()
+    batch_tokens = min(MAX_BATCH_TOKENS, how.padded_cells)
     _set(
         context,
-        n_ctx=how.ctx * how.slots,
-        n_batch=how.ubatch_tokens,
-        n_ubatch=how.ubatch_tokens,
+        n_ctx=how.padded_cells,
+        n_batch=batch_tokens,
+        n_ubatch=min(how.ubatch_tokens, batch_tokens),
         n_seq_max=how.slots,
-        n_outputs_max=how.slots,
+        n_outputs_max=how.outputs_max,
+        flash_attn_type=_FLASH_ATTENTION[how.flash_attention],
         type_k=_KV_TYPES[how.kv_type],
         type_v=_KV_TYPES[how.kv_type],
         no_perf=True,
-        kv_unified=False,
+        kv_unified=True,
     )
     with _log() as lines:
         lib.llama_backend_init()

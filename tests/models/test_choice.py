@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edged.engine.planning import catalogue_candidates, nominal
 from edged.hardware.profile import profile_folders, read_profile
 from edged.models.choice import Choice, choose, judge
+from edged.models.configuration import KvType
 from edged.models.fallback import FALLBACK_CTX, Admitted, Shortfall, _ladder, admit
 from edged.models.plan import MIN_CTX, Candidate, Machine, Plan, Wishes, fits, needed
 
@@ -50,22 +51,24 @@ def plan_for(name: str, quant: str, machine: Machine, wishes: Wishes | None = No
 
 
 @pytest.mark.parametrize(
-    ("name", "title", "slots", "ctx", "gpu_layers"),
+    ("name", "title", "slots", "ctx", "cells", "gpu_layers"),
     [
-        ("pi5-8gb", "phi-4-mini-instruct Q4_K_M", 2, 4096, 0),
-        ("pi5-16gb", "phi-4-mini-instruct Q4_K_M", 2, 8192, 0),
-        ("pi4-8gb", "phi-4-mini-instruct Q4_K_M", 2, 4096, 0),
-        ("jetson-orin-nano-8gb", "phi-4-mini-instruct Q8_0", 1, 4096, 33),
-        ("jetson-orin-nx-16gb", "phi-4 Q4_K_M", 1, 16384, 41),
-        ("jetson-agx-orin-64gb", "phi-4 Q8_0", 4, 16384, 41),
-        ("rtx3060-12gb", "phi-4 Q4_K_M", 1, 8192, 41),
+        ("pi5-8gb", "phi-4-mini-instruct Q4_K_M", 2, 4096, 8192, 0),
+        ("pi5-16gb", "phi-4-mini-instruct Q4_K_M", 2, 8192, 16384, 0),
+        ("pi4-8gb", "phi-4-mini-instruct Q4_K_M", 2, 4096, 8192, 0),
+        ("jetson-orin-nano-8gb", "phi-4-mini-instruct Q8_0", 4, 4096, 4096, 33),
+        ("jetson-orin-nx-16gb", "phi-4 Q4_K_M", 4, 16384, 16384, 41),
+        ("jetson-agx-orin-64gb", "phi-4 Q8_0", 4, 16384, 65536, 41),
+        ("rtx3060-12gb", "phi-4 Q4_K_M", 4, 8192, 8192, 41),
     ],
 )
-def test_each_board_gets_its_model(name: str, title: str, slots: int, ctx: int, gpu_layers: int):
+def test_each_board_gets_its_model(
+    name: str, title: str, slots: int, ctx: int, cells: int, gpu_layers: int
+):
     best = choice(name).plans[0]
 
     assert best.title == title
-    assert (best.how.slots, best.how.ctx) == (slots, ctx)
+    assert (best.how.slots, best.how.ctx, best.how.cells) == (slots, ctx, cells)
     assert best.how.gpu_layers == gpu_layers
     assert best.how.kv_type == "f16"
     assert best.how.load_mode == "none"
@@ -151,9 +154,10 @@ def test_phi_4_is_whole_on_an_rtx_3060():
     assert best.memory.gpu.total_bytes <= (12288 - 512) * MIB
     assert best.memory.host.kv_bytes == 0
     assert "all layers on the GPU" in of.reason
-    assert "phi-4 Q8_0 fits only with 4096 tokens in 1 slot, f16 cache, 30 of 40 layers" in (
-        of.reason
-    )
+    assert (
+        "phi-4 Q8_0 fits only with 4096 tokens a prompt, 4 at once in 4096, f16 cache, "
+        "30 of 40 layers on the GPU"
+    ) in of.reason
 
 
 def test_what_no_engine_can_load_says_why():
@@ -167,7 +171,8 @@ def test_ctransformers_is_not_given_what_it_cannot_serve():
     of = choose(CATALOGUE, replace(board("pi5-8gb"), engine="ctransformers"), Wishes())
 
     assert of.plans[0].title == "phi-3-mini-4k-instruct Q4_K_M"
-    assert of.plans[0].how.slots == 1
+    assert (of.plans[0].how.slots, of.plans[0].how.cells) == (1, of.plans[0].how.ctx)
+    assert not of.plans[0].how.flash_attention
     assert outcome(of, "phi-3.5-mini-instruct", "Q4_K_M")[0] == "not loadable"
     assert outcome(of, "phi-4-mini-instruct", "Q4_K_M")[0] == "not loadable"
 
@@ -190,6 +195,63 @@ def test_wishes_are_kept():
     assert (best.threads_prefill, best.threads_decode) == (3, 3)
 
 
+def test_slots_share_what_memory_there_is():
+    machine = board("pi5-8gb")
+    wishes = Wishes(ctx=4096, slots=4)
+    full = plan_for("phi-4-mini-instruct", "Q4_K_M", machine, wishes)
+    tight = replace(machine, memory_bytes=needed(full, machine) - 1)
+
+    assert (full.how.slots, full.how.cells) == (4, 4 * 4096)
+    shared = plan_for("phi-4-mini-instruct", "Q4_K_M", tight, wishes)
+    assert (shared.how.slots, shared.how.cells) == (4, 2 * 4096)
+
+
+def test_cells_need_not_be_a_power_of_two_times_the_context():
+    plan = plan_for("phi-4-mini-instruct", "Q4_K_M", board("pi5-8gb"), Wishes(ctx=2048, slots=3))
+
+    assert plan.how.cells == 3 * 2048
+
+
+@pytest.mark.parametrize(
+    ("isa", "kv_type", "is_used"),
+    [
+        (("avx2",), "f16", False),
+        (("avx2",), "q8_0", True),
+        (("avx2",), "q4_0", True),
+        (("neon", "dotprod"), "f16", True),
+    ],
+)
+def test_flash_attention_is_for_quantised_caches_and_arm(
+    isa: tuple[str, ...], kv_type: KvType, is_used: bool
+):
+    machine = replace(board("pi5-8gb"), isa=isa)
+    plan = plan_for("phi-3.5-mini-instruct", "Q4_0", machine, Wishes(kv_type=kv_type))
+
+    assert plan.how.flash_attention is is_used
+
+
+def test_flash_attention_is_for_gpus_and_goes_with_the_last_layer_there():
+    machine = replace(board("rtx3060-12gb"), isa=("avx2",))
+    plan = plan_for("phi-3.5-mini-instruct", "Q4_0", machine, Wishes(kv_type="f16"))
+    without = replace(machine, gpu_bytes=1)
+
+    assert plan.how.flash_attention
+    admitted = admit([plan], without)
+    assert isinstance(admitted, Admitted)
+    assert (admitted.plan.how.gpu_layers, admitted.plan.how.flash_attention) == (0, False)
+
+
+def test_a_cache_that_gives_way_to_a_quantised_one_gets_flash_attention():
+    machine = replace(board("pi5-8gb"), isa=("avx2",))
+    plan = plan_for("phi-3.5-mini-instruct", "Q4_0", machine)
+
+    steps = [smaller.how for smaller, _ in _ladder(plan, machine, MIN_CTX)]
+
+    assert [(how.kv_type, how.flash_attention) for how in steps[:3]] == [
+        ("f16", False), ("q8_0", True), ("q4_0", True),
+    ]  # fmt: skip
+
+
 def test_where_all_are_slow_the_fastest_is_named():
     of = choose(CATALOGUE, replace(board("pi5-8gb"), min_tokens_per_s=50), Wishes())
 
@@ -206,7 +268,7 @@ def test_where_nothing_fits_the_reason_has_the_numbers():
     assert "more than the 1,024 MiB of" in of.reason
 
 
-def test_what_gives_way_first_is_the_cache_then_slots_then_context():
+def test_what_gives_way_first_is_the_caches_type_then_its_size_then_context():
     machine = board("jetson-agx-orin-64gb")
     plan = plan_for("phi-3-mini-128k-instruct", "Q4_K_M", machine, Wishes(slots=4, ctx=16384))
 
@@ -216,11 +278,12 @@ def test_what_gives_way_first_is_the_cache_then_slots_then_context():
         None,
         "q8_0 cache instead of f16",
         "q4_0 cache instead of q8_0",
-        "2 slots instead of 4",
-        "1 slot instead of 2",
-        "8192 tokens a slot instead of 16384",
-        "4096 tokens a slot instead of 8192",
+        "32768 tokens of all prompts together instead of 65536",
+        "16384 tokens of all prompts together instead of 32768",
+        "8192 tokens a prompt instead of 16384",
+        "4096 tokens a prompt instead of 8192",
     ]
+    assert {smaller.how.slots for smaller, _ in _ladder(plan, machine, MIN_CTX)} == {4}
 
 
 def test_another_model_goes_before_a_context_below_what_was_promised():
@@ -310,7 +373,8 @@ def test_what_fits_never_exceeds_a_memory(machine: Machine):
         assert needed(plan, machine) <= machine.memory_bytes
         assert plan.decode_tokens_per_s >= machine.min_tokens_per_s
         assert plan.how.ctx >= MIN_CTX
-        assert plan.how.slots <= machine.slots_max
+        assert plan.how.slots == machine.slots_max
+        assert plan.how.ctx <= plan.how.cells <= plan.how.ctx * plan.how.slots
 
 
 @few

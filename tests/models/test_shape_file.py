@@ -57,7 +57,7 @@ class Keep:
 def logits_of(engine: Engine) -> Logits:
     keep = Keep()
     ids = ChatEncoder(engine).encode(ASKED)
-    engine.decode([BatchChunk(0, 0, tuple(ids), wants_logits=True)])
+    engine.decode([BatchChunk(0, 0, tuple(ids), outputs=1)])
     engine.sample(0, keep)
     return keep.logits
 

@@ -5,24 +5,21 @@ difference; the campaign (``pytest -m campaign tests/system/test_memory_limits.p
 with all of its layers.
 """
 
-import contextlib
-import os
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bus_client import PATIENCE_S, BusClient
+from bus_client import BusClient
 from node import Broker, Node, running
 
-from edged.hardware.cgroups import groups
 from edged.hardware.machine import read_machine
 from edged.models.catalogue import read_catalogue
+from edged.models.configuration import Configuration
 from edged.models.gguf import read_header
+from edged.models.plan import uses_flash_attention
 from edged.models.shape import shape_of
 from edged.models.shape_file import write_shape_file
-from edged.models.sizing import Configuration, memory
+from edged.models.sizing import memory
 
 pytest.importorskip("llama_cpp")
 
@@ -42,23 +39,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A memory group of cgroup v1 under our own."""
-    ours = [group for group in groups(Path("/"), "self", "memory") if group.version == 1]
-    if not ours or os.geteuid() != 0:
-        pytest.skip("needs root and the memory controller of cgroup v1")
-    folder = ours[0].folder / f"edged-test-{os.getpid()}"
-    folder.mkdir()
-    yield folder
-    until_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until_s:  # until the last process has left
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-            return
-        time.sleep(0.1)
-
-
 def limit(group: Path, limit_bytes: int) -> None:
     (group / "memory.limit_in_bytes").write_text(str(limit_bytes))
 
@@ -71,9 +51,20 @@ def killed(group: Path) -> int:
 
 
 def needed_bytes(model: Path) -> int:
-    """What the plan for CTX tokens in SLOTS slots and the most exact cache needs."""
-    how = Configuration("llama_cpp", CTX, SLOTS, "f16", "none", 64, 0)
-    return memory(shape_of(read_header(model)), how, read_machine().isa).host.total_bytes
+    """What the plan for CTX tokens in each of SLOTS slots and the most exact cache needs."""
+    isa = read_machine().isa
+    how = Configuration(
+        engine="llama_cpp",
+        ctx=CTX,
+        slots=SLOTS,
+        cells=CTX * SLOTS,
+        kv_type="f16",
+        flash_attention=uses_flash_attention("llama_cpp", "f16", 0, isa),
+        load_mode="none",
+        ubatch_tokens=64,
+        gpu_layers=0,
+    )
+    return memory(shape_of(read_header(model)), how, isa).host.total_bytes
 
 
 def margin(needed: int) -> int:
@@ -101,13 +92,13 @@ def fill(client: BusClient, node: Node, ctx: int) -> dict[str, object]:
 
 
 def test_a_group_larger_by_the_margin_holds_the_whole_plan_and_a_full_context(
-    broker: Broker, model: Path, group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, model: Path, memory_group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bus_client.PATIENCE_S", 300.0)
     needed = needed_bytes(model)
-    limit(group, needed + margin(needed))
+    limit(memory_group, needed + margin(needed))
     with (
-        running("roomy", broker.port, tmp_path, group=group, **settings(model)) as node,
+        running("roomy", broker.port, tmp_path, group=memory_group, **settings(model)) as node,
         BusClient(broker.port) as client,
     ):
         card = node.card()
@@ -116,17 +107,17 @@ def test_a_group_larger_by_the_margin_holds_the_whole_plan_and_a_full_context(
         done = fill(client, node, CTX)
         assert done["type"] == "done"
         assert done["usage"]["prompt_tokens"] > CTX - 16  # type: ignore[index]
-    assert killed(group) == 0
+    assert killed(memory_group) == 0
 
 
 def test_a_group_smaller_by_the_margin_gets_a_smaller_plan_that_it_holds(
-    broker: Broker, model: Path, group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, model: Path, memory_group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bus_client.PATIENCE_S", 300.0)
     needed = needed_bytes(model)
-    limit(group, needed - margin(needed))
+    limit(memory_group, needed - margin(needed))
     with (
-        running("tight", broker.port, tmp_path, group=group, **settings(model)) as node,
+        running("tight", broker.port, tmp_path, group=memory_group, **settings(model)) as node,
         BusClient(broker.port) as client,
     ):
         card, state = node.card(), node.wait_for_state("serving")
@@ -135,15 +126,15 @@ def test_a_group_smaller_by_the_margin_gets_a_smaller_plan_that_it_holds(
         assert "fallback: q8_0 cache instead of f16" in node.log
         done = fill(client, node, int(str(card["ctx"])))
         assert done["type"] == "done"
-    assert killed(group) == 0
+    assert killed(memory_group) == 0
 
 
 def test_a_group_far_too_small_is_refused_with_numbers_until_memory_returns(
-    broker: Broker, model: Path, group: Path, tmp_path: Path
+    broker: Broker, model: Path, memory_group: Path, tmp_path: Path
 ) -> None:
     needed = needed_bytes(model)
-    limit(group, 200 * MIB)
-    node = Node("poor", broker.port, tmp_path, group=group, **settings(model))
+    limit(memory_group, 200 * MIB)
+    node = Node("poor", broker.port, tmp_path, group=memory_group, **settings(model))
     try:
         state = node.wait_for_state("refused")
         assert "not enough memory" in str(state["reason"])
@@ -152,9 +143,9 @@ def test_a_group_far_too_small_is_refused_with_numbers_until_memory_returns(
             assert (failed["code"], failed["status"]) == ("out_of_memory", 507)
             assert failed["retry_after_s"] > 0
             assert failed["details"]["needed"] > failed["details"]["available"]
-            limit(group, needed + margin(needed))
+            limit(memory_group, needed + margin(needed))
             node.wait_for_state("serving")
             assert client.ask("poor", prompt="hello", max_tokens=2)[-1]["type"] == "done"
     finally:
         node.stop()
-    assert killed(group) == 0
+    assert killed(memory_group) == 0

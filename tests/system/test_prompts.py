@@ -38,7 +38,7 @@ def test_a_daemon_that_speaks_3_1_1_answers_too(broker: Broker, folder: Any) -> 
 def test_the_done_message_carries_usage_timings_and_the_seed(echo: Node, client: BusClient) -> None:
     done = client.ask("echo", prompt="abc", seed=7)[-1]
     assert done["usage"]["completion_tokens"] == 4
-    assert done["usage"]["cached_tokens"] == 0
+    assert 0 <= done["usage"]["cached_tokens"] < done["usage"]["prompt_tokens"]
     assert done["usage"]["prompt_tokens"] > 3
     assert done["timings"]["first_token_ms"] >= done["timings"]["queued_ms"] >= 0
     assert done["timings"]["prefill_tokens_per_s"] > 0

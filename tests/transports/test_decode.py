@@ -1,13 +1,16 @@
 """Payloads become prompts, or failures that name what is wrong; nothing else comes out."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edged.engine.frames import Submit, encode
+from edged.engine.json_schema import grammar_of
 from edged.errors import InvalidRequest, PromptFailure
 from edged.messages import ChatMessage, Failed, Prompt, Reply
 from edged.settings import ChatSettings, MqttSettings, SamplingSettings, Settings
@@ -38,6 +41,7 @@ FIELDS = (
     "repeat_penalty",
     "seed",
     "stop",
+    "response_format",
     "priority",
     "deadline_s",
     "stream",
@@ -324,6 +328,57 @@ def test_an_unknown_field_is_refused_with_what_was_probably_meant() -> None:
     )
 
 
+ANSWER = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+
+
+@pytest.mark.parametrize(
+    "form", [{"type": "json_object"}, {"type": "json_schema", "schema": ANSWER}]
+)
+def test_a_form_of_the_answer_becomes_its_grammar(form: dict[str, Any]) -> None:
+    assert prompt({"prompt": "hi", "response_format": form}).grammar == grammar_of(form)
+
+
+def test_an_answer_of_any_form_has_no_grammar() -> None:
+    assert prompt({"prompt": "hi"}).grammar is None
+
+
+def test_a_keyword_that_is_not_kept_is_refused_by_name() -> None:
+    schema = {"properties": {"level": {"type": "integer", "minimum": 1}}}
+    refusal = failure(
+        {"prompt": "hi", "response_format": {"type": "json_schema", "schema": schema}}
+    )
+
+    assert isinstance(refusal, InvalidRequest)
+    assert refusal.details == {
+        "field": "response_format",
+        "at": "#/properties/level",
+        "keyword": "minimum",
+    }
+
+
+@pytest.mark.parametrize("form", ["json_object", [], 3, True])
+def test_a_form_that_is_no_object_is_refused(form: object) -> None:
+    assert failure({"prompt": "hi", "response_format": form}).details == {
+        "field": "response_format"
+    }
+
+
+@pytest.mark.parametrize("stop", ["x", ["x", "y"]])
+def test_a_stop_sequence_would_cut_an_answer_that_has_a_form(stop: object) -> None:
+    form = {"type": "json_object"}
+
+    assert failure({"prompt": "hi", "stop": stop, "response_format": form}).details == {
+        "field": "stop"
+    }
+
+
+def test_a_schema_nested_beyond_the_parser_is_refused() -> None:
+    schema = b'{"items":' * 10_000 + b"true" + b"}" * 10_000
+    form = b'{"type":"json_schema","schema":' + schema + b"}"
+
+    assert "nested" in failure(b'{"prompt":"hi","response_format":' + form + b"}").error
+
+
 @pytest.mark.parametrize("field", NOT_YET)
 def test_a_field_whose_feature_is_not_built_is_refused_by_name(field: str) -> None:
     assert failure({"prompt": "hi", field: "x"}).error.startswith(f"{field}: this version")
@@ -404,6 +459,25 @@ def test_the_operators_system_prompt_comes_first() -> None:
         ChatMessage("system", "be brief"),
         ChatMessage("user", "hi"),
     )
+
+
+def test_the_operators_template_is_put_around_the_last_message() -> None:
+    operator = Settings(node="attic", chat=ChatSettings(user_template="<{prompt}> at {time}"))
+    said = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "{time} {prompt}"},
+    ]
+
+    one, two, three = (each.content for each in prompt({"messages": said}, operator).messages)
+    assert (one, two) == ("one", "two")
+    assert re.fullmatch(r"<\{time\} \{prompt\}> at \d\d:\d\d", three)
+
+
+@pytest.mark.parametrize("wrong", ["no place", "{prompt} twice {prompt}", "{prompt} {weather}"])
+def test_a_template_without_a_place_or_with_an_unknown_one_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="prompt"):
+        ChatSettings(user_template=wrong)
 
 
 def test_a_system_message_of_the_prompts_own_replaces_the_operators() -> None:

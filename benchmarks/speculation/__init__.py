@@ -1,0 +1,1 @@
+"""What prompt lookup brings: `python -m benchmarks.speculation`."""

@@ -1,0 +1,107 @@
+"""The next batch: one token of each answer, its drafts, and as much of the prompts as time allows.
+
+Pure: what runs and what steps have taken go in, chunks come out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edged.engine.costs import StepCosts
+from edged.engine.lookup import Draft, Speculation
+from edged.engine.protocol import BatchChunk
+from edged.engine.run import Run
+
+CHUNK_S: Final = 0.25
+"""How long a prompt may hold up the answers of others in one step."""
+ALONE_CHUNK_S: Final = 1.0
+"""The same where nobody is being answered: a cancel, or a new prompt, waits so long at the most."""
+FIRST_CHUNK_TOKENS: Final = 32
+CHUNK_STEP_TOKENS: Final = 4
+"""The rows of a block of the CPU's interleaved kernels; fewer take as long."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run's chunk of a batch; the last of its tokens may be a draft, not chosen yet."""
+
+    run: Run
+    chunk: BatchChunk
+    draft: Draft | None = None
+
+
+def next_batch(
+    runs: Sequence[Run],
+    costs: StepCosts,
+    speculation: Speculation | None,
+    *,
+    max_batch_tokens: int,
+    max_outputs: int,
+    chunk_s: float = CHUNK_S,
+    alone_chunk_s: float = ALONE_CHUNK_S,
+) -> list[Part]:
+    """What to decode next, prompts in the order of their rank.
+
+    With a prompt in it a step drafts nothing: the prompt makes use of its width.
+    """
+    answering = [run for run in runs if run.is_answering]
+    reading = sorted((run for run in runs if not run.is_answering), key=lambda run: run.rank)
+    if not reading:
+        return _decoding(answering, costs, speculation, max_outputs)
+    parts = [_one_token(run) for run in answering]
+    budget = chunk_tokens(costs, chunk_s if answering else alone_chunk_s)
+    room = min(budget, max_batch_tokens - len(parts))
+    for run in reading:
+        if room <= 0:
+            break
+        tokens = run.unread[:room]
+        is_last = len(run.held.tokens) + len(tokens) == len(run.prompt)
+        chunk = BatchChunk(run.held.index, len(run.held.tokens), tokens, outputs=int(is_last))
+        parts.append(Part(run, chunk))
+        room -= len(tokens)
+    return parts
+
+
+def chunk_tokens(costs: StepCosts, chunk_s: float) -> int:
+    """How many tokens of prompts are read in about ``chunk_s``."""
+    if costs.prefill_s_per_token is None:
+        return FIRST_CHUNK_TOKENS
+    tokens = int(chunk_s / max(costs.prefill_s_per_token, 1e-6))
+    return max(1, tokens // CHUNK_STEP_TOKENS) * CHUNK_STEP_TOKENS
+
+
+def _one_token(run: Run) -> Part:
+    chunk = BatchChunk(run.held.index, len(run.held.tokens), run.answer[-1:], outputs=1)
+    return Part(run, chunk)
+
+
+def _decoding(
+    answering: Sequence[Run], costs: StepCosts, speculation: Speculation | None, max_outputs: int
+) -> list[Part]:
+    parts = []
+    width = len(answering)
+    for run in answering:
+        draft = None
+        if speculation is not None:
+            draft = _draft(run, costs, speculation, width, max_outputs - width)
+        tokens = [run.answer[-1], *(draft.tokens if draft else ())]
+        width += len(tokens) - 1
+        chunk = BatchChunk(run.held.index, len(run.held.tokens), tokens, outputs=len(tokens))
+        parts.append(Part(run, chunk, draft))
+    return parts
+
+
+def _draft(
+    run: Run, costs: StepCosts, speculation: Speculation, width: int, room: int
+) -> Draft | None:
+    """The tokens worth verifying in a step that is ``width`` tokens wide without them."""
+    # The last token of an answer is not decoded any more, so there is no row for what follows it.
+    left = min(
+        run.max_tokens - len(run.answer) - 1,
+        run.held.reserved - len(run.held.tokens) - 2,
+    )
+    draft = run.lookup.draft(min(room, left))
+    if draft is None or costs.decode_s(width) is None:
+        return None
+    count = speculation.width(draft, lambda more: costs.decode_s(width + more) or 1.0, width - 1)
+    return Draft(draft.tokens[:count], draft.matched) if count else None
