@@ -73,7 +73,7 @@ class Reader:
             for alias in self._aliases[place]:
                 shapes |= dict.fromkeys(self._shapes[alias])
             self._shapes[place] = [*shapes]
-            containers = sum(not isinstance(each, Literal) for each in shapes)
+            containers = sum(isinstance(each, Array | Map | Record) for each in shapes)
             total += len(shapes) + containers**2
             if total > MAX_COMPARISONS:
                 raise refusal("it has too many alternatives", limit=MAX_COMPARISONS)
@@ -110,7 +110,7 @@ class Reader:
         return self._numbers[key]
 
     def _meant(self, schema: Any, where: Where) -> tuple[Any, Where]:
-        """Where a reference that says nothing else leads to, in the end."""
+        """The same schema, without references to it and without words that say nothing."""
         passed = set()
         while isinstance(schema, dict) and "$ref" in schema and schema.keys() <= SILENT | {"$ref"}:
             if id(schema) in passed:
@@ -118,6 +118,9 @@ class Reader:
             passed.add(id(schema))
             check_keywords(schema, where)
             schema, where = resolve(self._root, schema["$ref"], where)
+        if isinstance(schema, dict) and schema.keys() <= SILENT:
+            check_keywords(schema, where)
+            return True, where
         return schema, where
 
     def _anything(self, depth: int) -> int:

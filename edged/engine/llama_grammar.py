@@ -30,7 +30,7 @@ class LlamaGrammar:
         self._sampler: Any = lib.llama_sampler_init_grammar(vocabulary, text.encode(), b"root")
         if not self._sampler:
             raise EngineFailed("llama.cpp does not take the grammar", retryable=False)
-        self._odd = _odd_tokens(vocabulary)
+        self._odd = _odd_tokens(vocabulary, lib.llama_vocab_n_tokens(vocabulary))
         self._unfinished = b""
 
     def allows(self, token: int) -> bool:
@@ -88,14 +88,14 @@ class LlamaGrammar:
 
 
 @lru_cache(maxsize=1)
-def _odd_tokens(vocabulary: int) -> Mapping[int, bytes | None]:
+def _odd_tokens(vocabulary: int, size: int) -> Mapping[int, bytes | None]:
     """The bytes of the tokens that are no UTF-8 by themselves, ``None`` for those without a text.
 
     Kept for one vocabulary: a process serves one model.
     """
     odd: dict[int, bytes | None] = {}
     piece = ctypes.create_string_buffer(_MAX_PIECE_BYTES)
-    for token in range(lib.llama_vocab_n_tokens(vocabulary)):
+    for token in range(size):
         length = lib.llama_token_to_piece(vocabulary, token, piece, len(piece), 0, False)
         data = piece.raw[: max(length, 0)]
         # llama.cpp's grammar reads no further than a zero byte.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edged.engine.json_reader import MAX_PLACES, MAX_VALUES
+from edged.engine.json_reader import MAX_COMPARISONS, MAX_PLACES, MAX_VALUES
 from edged.engine.json_schema import MAX_REPETITIONS, grammar_of
 from edged.engine.json_source import MAX_CHARACTERS, MAX_DEPTH, MAX_LENGTH
 from edged.engine.json_unrolled import MAX_STACKS
@@ -168,7 +168,7 @@ def nested(depth: int) -> Any:
 
 
 def all_required(count: int) -> Any:
-    properties = numbered(count, {})
+    properties = numbered(count, NULL)
     return an_object(*properties, **properties)
 
 
@@ -191,6 +191,7 @@ def numbered(count: int, schema: Any) -> dict[str, Any]:
         (MAX_VALUES, {"enum": [*range(MAX_VALUES + 1)]}),
         (MAX_PLACES, all_required(MAX_PLACES)),
         (MAX_STACKS, an_object(**numbered(MAX_STACKS, {}))),
+        (MAX_COMPARISONS, {"anyOf": [an_object(a={"const": n}) for n in range(72)]}),
         (
             MAX_REPETITIONS,
             {"anyOf": [{"type": "string", "maxLength": MAX_LENGTH - n} for n in range(6)]},

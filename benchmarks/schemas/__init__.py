@@ -1,0 +1,1 @@
+"""Answers held to random schemas: `python -m benchmarks.schemas`."""
