@@ -6,6 +6,7 @@ prompt would answer, because a set that a look-up solves would prove nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -17,13 +18,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bundled_model.bus import daemon
+from benchmarks.bundled_model.asker import Asker
+from benchmarks.bus import daemon
 from edged.cli.local_broker import local_broker
 from tools.tiny_model.__main__ import SAMPLES
 from tools.tiny_model.dataset import conversations
 from tools.tiny_model.look_up import NearestPrompt
 from tools.tiny_model.score import MAX_TOKENS, Score, score
 
+NODE = "benchmark"
 REQUIRED_COMMANDS = 0.95
 REQUIRED_OFF_TOPIC = 0.90
 
@@ -41,11 +44,15 @@ def main(engine: str, json_file: Path | None, wrong: int, look_up: bool) -> None
     results: dict[str, dict[str, Score]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with local_broker(folder) as (_, port), daemon(folder, port, engine) as node:
-            card = node.card()
+        with (
+            local_broker(folder) as (_, port),
+            daemon(folder, port, NODE, engine__name=engine) as node,
+            contextlib.closing(Asker(port, NODE)) as asker,
+        ):
+            card = node.card
             began = time.monotonic()
             label = f"through the daemon ({card['engine']})"
-            results[label] = score(lambda prompt: node.ask(prompt, MAX_TOKENS), "daemon")
+            results[label] = score(lambda prompt: asker.ask(prompt, MAX_TOKENS), "daemon")
             seconds = time.monotonic() - began
     if look_up:
         nearest = NearestPrompt(conversations(SAMPLES))

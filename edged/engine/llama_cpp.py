@@ -58,7 +58,7 @@ class LlamaCppEngine:
         """Raises ``ModelFileError`` where llama.cpp refuses the file or its context."""
         if header.architecture not in ARCHITECTURES:
             raise EngineUnavailable(f"llama_cpp does not serve {header.architecture} models here")
-        self._log = _quiet_log()
+        lib.llama_log_set(_quiet_log, None)
         threads = load.threads or default_threads(header)
         kv_type = _KV_TYPES[load.kv_type]
         self.model_name = load.model_name or header.name
@@ -259,18 +259,13 @@ def _set(parameters: ctypes.Structure, **fields: object) -> None:
         setattr(parameters, name, value)
 
 
-def _quiet_log() -> object:
+@lib.llama_log_callback  # type: ignore[untyped-decorator]
+def _quiet_log(level: int, text: bytes, _user_data: object) -> None:
     """Only llama.cpp's warnings and errors reach stderr, which the daemon logs.
 
-    Returns the callback, which ctypes does not keep alive.
+    Of the module, since llama.cpp may log when the engine that set it is gone.
     """
-
-    @lib.llama_log_callback  # type: ignore[untyped-decorator]
-    def log(level: int, text: bytes, _user_data: object) -> None:
-        # The cache may well be longer than the model's context: several prompts share it.
-        if level in (_LOG_WARNING, _LOG_ERROR) and b"training context overflow" not in text:
-            sys.stderr.write(text.decode(errors="replace"))
-            sys.stderr.flush()
-
-    lib.llama_log_set(log, None)
-    return log
+    # The cache may well be longer than the model's context: several prompts share it.
+    if level in (_LOG_WARNING, _LOG_ERROR) and b"training context overflow" not in text:
+        sys.stderr.write(text.decode(errors="replace"))
+        sys.stderr.flush()

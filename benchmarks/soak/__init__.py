@@ -1,0 +1,1 @@
+"""Mixed traffic for as long as one likes, and what it leaves behind."""
