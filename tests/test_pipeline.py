@@ -152,7 +152,10 @@ async def test_a_prompt_goes_to_a_free_slot_with_its_sampling() -> None:
     line = Line()
     line.ask("a")
 
-    assert line.engine.submitted == [Submit(1, prompt("a").messages, prompt("a").sampling)]
+    asked = prompt("a")
+    assert line.engine.submitted == [
+        Submit(1, asked.messages, asked.sampling, client=asked.client, priority=asked.priority)
+    ]
 
 
 async def test_pieces_of_the_engine_reach_the_requester() -> None:
