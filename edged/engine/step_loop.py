@@ -16,6 +16,7 @@ from edged.engine.chat import ChatEncoder
 from edged.engine.costs import FIRST_STEP_S, StepCosts
 from edged.engine.frames import Cancel, Finished, Piece, Refused, Submit, Up
 from edged.engine.lookup import Lookup, Speculation
+from edged.engine.others import OtherWork
 from edged.engine.prefixes import Prefixes
 from edged.engine.protocol import BatchChunk, Engine, Grammar
 from edged.engine.run import Run, Waiting
@@ -71,6 +72,7 @@ class StepLoop:
         self._prefixes = Prefixes(engine)
         self._pin_is_due = bool(self._pinned)
         self._decode_threads, self._read_threads = (ThreadChoice(most) for most in engine.threads)
+        self._others = OtherWork()
         self.step_began_s: float | None = None
         """CLOCK_MONOTONIC of the step that is running; read by the heartbeat's thread."""
         self.step_predicted_s = FIRST_STEP_S
@@ -229,9 +231,9 @@ class StepLoop:
             elif read >= COMPARABLE_TOKENS or self._costs.prefill_s_per_token is None:
                 self._costs.learn_prefill(tokens, took_s)
         if not read:
-            choice.learn(tokens, took_s, now_s)
+            choice.learn(tokens, took_s, now_s, self._others.cores())
         elif read >= COMPARABLE_TOKENS:
-            choice.learn("prompt", took_s / tokens, now_s)
+            choice.learn("prompt", took_s / tokens, now_s, self._others.cores())
         return took_s
 
     def _advance(self, part: Part, took_s: float) -> int:

@@ -3,8 +3,8 @@
 Threads wait for one another many times in a step. On an idle machine more of them are faster;
 where another process has taken a core, the one that waits for it holds up all the others, and
 fewer do better (2 cores, one kept busy: 2 threads 7.5 tokens/s, 1 thread 8.8; benchmarks/engine).
-So the number is tried out now and then against its neighbours, and at once when steps have
-become slower all by themselves.
+So where others are at work the number is tried out against its neighbours, at once when steps
+have become slower; where nobody is, all threads are used, and nothing is tried.
 """
 
 import math
@@ -22,6 +22,10 @@ BETTER: Final = 0.95
 FIRST_TRIAL_S: Final = 4.0
 LAST_TRIAL_S: Final = 64.0
 """Trials that found nothing better become rarer, up to this, where all threads are in use."""
+OTHERS_CORES: Final = 0.25
+"""Others' work that leaves all cores to us; our own daemon and broker take less."""
+FREED_S: Final = 1.0
+"""After a trial, when more threads are tried again where nobody else is at work any more."""
 TRIAL_SHARE: Final = 0.04
 """Of all time, what trials may cost, as long as that makes them no rarer than this:"""
 DEAR_TRIAL_S: Final = 7.0
@@ -43,6 +47,7 @@ class ThreadChoice:
         self._best_s: dict[Hashable, float] = {}
         self._next_trial_s: float | None = None
         self._pause_s = FIRST_TRIAL_S
+        self._tried_s = 0.0
         self._upwards = False
 
     @property
@@ -55,8 +60,13 @@ class ThreadChoice:
         """Whether the step that comes is a trial, whose time says nothing of others."""
         return self._trial is not None
 
-    def learn(self, kind: Hashable, took_s: float, now_s: float) -> None:
-        """A step has taken ``took_s``; only steps of the same ``kind`` are compared."""
+    def learn(
+        self, kind: Hashable, took_s: float, now_s: float, others_cores: float | None = None
+    ) -> None:
+        """A step has taken ``took_s``; only steps of the same ``kind`` are compared.
+
+        ``others_cores`` are busy with what is not ours; ``None`` where that is not known.
+        """
         if self._next_trial_s is None:
             self._next_trial_s = now_s + self._pause_s
         if self._trial is not None:
@@ -72,7 +82,11 @@ class ThreadChoice:
         typical_s = median(recent)
         best_s = self._best_s[kind] = min(typical_s, self._best_s.get(kind, typical_s))
         is_slower = typical_s > SLOWER * best_s
-        if is_slower or now_s >= self._next_trial_s:
+        is_alone = others_cores is not None and others_cores < OTHERS_CORES
+        if is_alone and self._threads == self._most:
+            return
+        is_freed = is_alone and now_s >= self._tried_s + FREED_S
+        if is_slower or is_freed or now_s >= self._next_trial_s:
             self._best_s[kind] = typical_s  # if it stays slower, that is the rule from here on
             self._trial = self._neighbour(down=is_slower)
             if is_slower:
@@ -107,6 +121,7 @@ class ThreadChoice:
             self._pause_s = min(2 * self._pause_s, LAST_TRIAL_S) if is_most else FIRST_TRIAL_S
             dear_s = min(self._trial_extra_s / TRIAL_SHARE, DEAR_TRIAL_S)
             self._next_trial_s = now_s + max(self._pause_s, dear_s)
+        self._tried_s = now_s
         self._trial = None
         self._trial_ratios.clear()
         self._trial_extra_s = 0.0
