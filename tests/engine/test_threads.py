@@ -256,3 +256,44 @@ def test_widths_that_change_with_every_step_lose_less_than_two_per_cent() -> Non
     life = Life(always(TWO_CORES), 2, kinds=lambda _number: luck.randint(1, 8)).run(600)
 
     assert life.loss(2) < 0.02
+
+
+# Knowing what others do
+
+
+def lived(
+    choice: ThreadChoice,
+    machine: dict[int, float],
+    until_s: float,
+    now_s: float = 0.0,
+    **others: float,
+) -> int:
+    """Steps until then; how many of them were trials."""
+    trials = 0
+    while now_s < until_s:
+        took_s = machine[choice.threads]
+        trials += choice.is_trying
+        now_s += took_s
+        choice.learn(1, took_s, now_s, **others)
+    return trials
+
+
+def test_alone_on_the_machine_nothing_is_tried() -> None:
+    choice = ThreadChoice(2)
+
+    assert (lived(choice, TWO_CORES, 600, others_cores=0.1), choice.threads) == (0, 2)
+
+
+def test_beside_others_fewer_threads_are_found() -> None:
+    choice = ThreadChoice(2)
+    lived(choice, TWO_CORES_ONE_BUSY, 10, others_cores=1.0)
+
+    assert choice.threads == 1
+
+
+def test_when_the_others_have_gone_all_threads_are_back_within_seconds() -> None:
+    choice = ThreadChoice(2)
+    lived(choice, TWO_CORES_ONE_BUSY, 10, others_cores=1.0)
+    lived(choice, TWO_CORES, 13, now_s=10, others_cores=0.0)
+
+    assert choice.threads == 2
