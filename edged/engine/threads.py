@@ -2,7 +2,8 @@
 
 Threads wait for one another many times in a step. On an idle machine more of them are faster;
 where another process has taken a core, the one that waits for it holds up all the others, and
-fewer do better (2 cores, one kept busy: 2 threads 7.5 tokens/s, 1 thread 8.8; benchmarks/engine).
+fewer do better (Phi-3-mini's shape on 2 cores, one of them kept busy: with 2 threads 7.5
+tokens/s, with 1 thread 8.8).
 So where others are at work the number is tried out against its neighbours, at once when steps
 have become slower; where nobody is, all threads are used, and nothing is tried.
 """
