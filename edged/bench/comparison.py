@@ -19,7 +19,9 @@ from edged.errors import ConfigError
 from edged.hardware.bandwidth import measured_bandwidth
 from edged.hardware.machine import read_machine
 from edged.hardware.memory import available
+from edged.models.configuration import CTX_STEP
 from edged.models.gguf import Header, check_model, read_header
+from edged.models.gguf_writer import padded
 from edged.models.plan import threads_worth
 from edged.models.shape import ModelShape, shape_of
 from edged.models.shape_file import RANDOM_WEIGHTS
@@ -27,7 +29,6 @@ from edged.models.sizing import kv_token_bytes
 from edged.settings import EngineSettings
 
 PEER_NAMES: Final = ("xllamacpp", "llama_cpp_server", "direct")
-_CTX_STEP: Final = 256
 _TEMPLATE_TOKENS: Final = 64
 _SIDE_BYTES: Final = 300 * 2**20
 """Of a side beside weights and cache: scratch, libraries, the interpreter."""
@@ -54,7 +55,7 @@ def context(header: Header, work: Work) -> int:
             f"{work.prompt_tokens} tokens of prompt and {work.tokens} of answer do not fit into "
             f"the {header.context_length} that {header.name} holds; ask for fewer"
         )
-    return min(-(-wanted // _CTX_STEP) * _CTX_STEP, header.context_length)
+    return min(padded(wanted, CTX_STEP), header.context_length)
 
 
 def compare(

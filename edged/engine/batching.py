@@ -37,8 +37,6 @@ def next_batch(
     *,
     max_batch_tokens: int,
     max_outputs: int,
-    chunk_s: float = CHUNK_S,
-    alone_chunk_s: float = ALONE_CHUNK_S,
 ) -> list[Part]:
     """What to decode next, prompts in the order of their rank.
 
@@ -48,8 +46,8 @@ def next_batch(
     reading = sorted((run for run in runs if not run.is_answering), key=lambda run: run.rank)
     if not reading:
         return _decoding(answering, costs, speculation, max_outputs)
-    parts = [_one_token(run) for run in answering]
-    budget = chunk_tokens(costs, chunk_s if answering else alone_chunk_s)
+    parts = [_answering(run) for run in answering]
+    budget = chunk_tokens(costs, CHUNK_S if answering else ALONE_CHUNK_S)
     room = min(budget, max_batch_tokens - len(parts))
     for run in reading:
         if room <= 0:
@@ -70,9 +68,10 @@ def chunk_tokens(costs: StepCosts, chunk_s: float) -> int:
     return max(1, tokens // CHUNK_STEP_TOKENS) * CHUNK_STEP_TOKENS
 
 
-def _one_token(run: Run) -> Part:
-    chunk = BatchChunk(run.held.index, len(run.held.tokens), run.answer[-1:], outputs=1)
-    return Part(run, chunk)
+def _answering(run: Run, draft: Draft | None = None) -> Part:
+    tokens = [run.answer[-1], *(draft.tokens if draft else ())]
+    chunk = BatchChunk(run.held.index, len(run.held.tokens), tokens, outputs=len(tokens))
+    return Part(run, chunk, draft)
 
 
 def _decoding(
@@ -84,10 +83,8 @@ def _decoding(
         draft = None
         if speculation is not None:
             draft = _draft(run, costs, speculation, width, max_outputs - width)
-        tokens = [run.answer[-1], *(draft.tokens if draft else ())]
-        width += len(tokens) - 1
-        chunk = BatchChunk(run.held.index, len(run.held.tokens), tokens, outputs=len(tokens))
-        parts.append(Part(run, chunk, draft))
+        width += len(draft.tokens) if draft else 0
+        parts.append(_answering(run, draft))
     return parts
 
 

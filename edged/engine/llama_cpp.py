@@ -176,9 +176,8 @@ class LlamaVocabulary:
     """The tokenizer of a model that llama.cpp has loaded, if only its vocabulary."""
 
     def __init__(self, model: Any) -> None:
-        self._vocab: Any = lib.llama_model_get_vocab(model)
-        self.size: int = lib.llama_vocab_n_tokens(self._vocab)
-        self.pointer = self._vocab
+        self.pointer: Any = lib.llama_model_get_vocab(model)
+        self.size: int = lib.llama_vocab_n_tokens(self.pointer)
 
     def tokenise(self, text: str, *, parse_special: bool) -> list[int]:
         """See ``Engine``."""
@@ -187,7 +186,7 @@ class LlamaVocabulary:
         while True:
             ids = (lib.llama_token * room)()
             count = lib.llama_tokenize(
-                self._vocab, data, len(data), ids, room, False, parse_special
+                self.pointer, data, len(data), ids, room, False, parse_special
             )
             if count >= 0:
                 found: list[int] = ids[:count]
@@ -199,29 +198,29 @@ class LlamaVocabulary:
         room = 64
         while True:
             piece = ctypes.create_string_buffer(room)
-            length = lib.llama_token_to_piece(self._vocab, token, piece, room, 0, False)
+            length = lib.llama_token_to_piece(self.pointer, token, piece, room, 0, False)
             if length >= 0:
                 return piece.raw[:length]
             room = -length
 
     def chat_spec(self, header: Header) -> ChatSpec:
         """What the vocabulary and the file's header say about conversations."""
-        bos = lib.llama_vocab_bos(self._vocab)
+        bos = lib.llama_vocab_bos(self.pointer)
         template = header.metadata.get("tokenizer.chat_template")
         return ChatSpec(
             template=template if isinstance(template, str) else None,
-            bos_id=bos if bos >= 0 and lib.llama_vocab_get_add_bos(self._vocab) else None,
+            bos_id=bos if bos >= 0 and lib.llama_vocab_get_add_bos(self.pointer) else None,
             bos_text=self._text(bos),
-            eos_text=self._text(lib.llama_vocab_eos(self._vocab)),
+            eos_text=self._text(lib.llama_vocab_eos(self.pointer)),
             stop_ids=frozenset(
-                token for token in range(self.size) if lib.llama_vocab_is_eog(self._vocab, token)
+                token for token in range(self.size) if lib.llama_vocab_is_eog(self.pointer, token)
             ),
         )
 
     def _text(self, token: int) -> str:
         if token < 0:
             return ""
-        text: bytes = lib.llama_vocab_get_text(self._vocab, token)
+        text: bytes = lib.llama_vocab_get_text(self.pointer, token)
         return text.decode(errors="replace")
 
 
