@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.schemas.generate import Generator, Schema
 from benchmarks.schemas.hostile import GRAMMARS, SCHEMAS
-from benchmarks.schemas.worker import SLOTS, Answer, Worker, running
+from benchmarks.schemas.worker import SLOTS, Answer, Worker
 from edged.engine.frames import Finished, Refused, Submit
 from edged.engine.json_schema import grammar_of
 from edged.errors import InvalidRequest
@@ -150,7 +150,7 @@ def main(count: int, seed: int, json_file: Path | None) -> None:
     """Ask all pairs; exit code 1 where something was wrong."""
     before = os.getloadavg()[0]
     results = Results(seed)
-    with running() as worker:
+    with Worker() as worker:
         run_pairs(worker, [*pairs(count, seed)], results)
         run_hostile(worker, results)
     console = Console()

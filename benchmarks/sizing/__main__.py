@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.sizing.worker import Resident, running
+from benchmarks.sizing.worker import Resident, Worker
 from edged.engine.frames import Load
 from edged.hardware.machine import read_machine
 from edged.models.catalogue import read_catalogue
@@ -230,7 +230,7 @@ def run(case: Case, folder: Path, state_dir: Path, threads: int) -> Result:
         cells=case.cells,
         flash_attention=how.flash_attention,
     )
-    with running(load) as worker:
+    with Worker(load) as worker:
         filled = worker.fill_contexts()
         resident = worker.resident()
     return Result(
