@@ -42,6 +42,7 @@ class Case:
     quant: Quantisation
     against: str
     clients: int = 1
+    prompt_tokens: int = 128
     tokens: int = 64
     contention: bool = False
 
@@ -57,9 +58,9 @@ CASES = (
     Case("q4_0", "direct", tokens=128),
     Case("q4_k_m", "direct", tokens=128),
     *(
-        Case(quant, "xllamacpp", clients=clients)
+        Case(quant, "xllamacpp", clients, prompt_tokens, tokens)
         for quant in ("q4_0", "q4_k_m")
-        for clients in (1, 4, 8)
+        for clients, prompt_tokens, tokens in ((1, 128, 64), (4, 64, 32), (8, 64, 32))
     ),
     # Each side with the threads that it takes by itself.
     Case("q4_0", "xllamacpp", contention=True),
@@ -131,7 +132,7 @@ def _runs(folder: Path, rounds: int) -> Iterator[tuple[str, Callable[[int], dict
 
 
 def _compare(case: Case, folder: Path, port: int, rounds: int) -> dict[str, Any]:
-    work = Work(case.clients, 128, case.tokens, rounds, case.contention)
+    work = Work(case.clients, case.prompt_tokens, case.tokens, rounds, case.contention)
     outcome = compare(
         _shape_file(case.quant, folder),
         work,

@@ -17,6 +17,9 @@ CHUNK_S: Final = 0.25
 ALONE_CHUNK_S: Final = 1.0
 """The same where nobody is being answered: a cancel, or a new prompt, waits so long at the most."""
 FIRST_CHUNK_TOKENS: Final = 32
+JOINED: Final = 1.5
+"""Where nobody is being answered, a prompt is read in one step that is this much longer rather than
+in two: every step computes the rows of its last, unfinished block, and costs its overhead."""
 CHUNK_STEP_TOKENS: Final = 4
 """The rows of a block of the CPU's interleaved kernels; fewer take as long."""
 
@@ -52,6 +55,8 @@ def next_batch(
     for run in reading:
         if room <= 0:
             break
+        if not parts and room < len(run.unread) <= JOINED * room:
+            room = min(len(run.unread), max_batch_tokens)
         tokens = run.unread[:room]
         is_last = len(run.held.tokens) + len(tokens) == len(run.prompt)
         chunk = BatchChunk(run.held.index, len(run.held.tokens), tokens, outputs=int(is_last))

@@ -21,20 +21,26 @@ class OtherWork:
         self._last: tuple[float, float, float] | None = None
         self._cores: float | None = None
 
+    def resume(self) -> None:
+        """Work begins again; what others did while this process rested does not count."""
+        if self._last is not None and time.monotonic() - self._last[0] > LOOK_S:
+            self._last = self._look()
+
     def cores(self) -> float | None:
         """``None`` until it is known, and where the kernel does not tell."""
-        now_s = time.monotonic()
-        if self._last is not None and now_s - self._last[0] < LOOK_S:
+        if self._last is not None and time.monotonic() - self._last[0] < LOOK_S:
             return self._cores
-        busy_s, own_s = self._busy_s(), time.process_time()
-        if busy_s is None:
-            return None
-        if self._last is not None:
-            then_s, busy_before_s, own_before_s = self._last
-            others_s = (busy_s - busy_before_s) - (own_s - own_before_s)
-            self._cores = max(0.0, others_s / (now_s - then_s))
-        self._last = now_s, busy_s, own_s
+        seen = self._look()
+        if seen is not None and self._last is not None:
+            took_s, busy_s, own_s = (now - then for now, then in zip(seen, self._last, strict=True))
+            self._cores = max(0.0, (busy_s - own_s) / took_s)
+        self._last = seen
         return self._cores
+
+    def _look(self) -> tuple[float, float, float] | None:
+        """Seconds by the clock, and those of processors: all that were busy, and our own."""
+        busy_s = self._busy_s()
+        return None if busy_s is None else (time.monotonic(), busy_s, time.process_time())
 
     def _busy_s(self) -> float | None:
         """All processors' time that was not idle, since the machine's start."""

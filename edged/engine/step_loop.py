@@ -218,6 +218,7 @@ class StepLoop:
         choice = self._read_threads if read else self._decode_threads
         self._engine.set_threads(choice.threads)
         self.step_predicted_s = self._costs.predict_s(read, tokens - read)
+        self._others.resume()
         began_s = self.step_began_s = time.monotonic()
         try:
             self._engine.decode(chunks)

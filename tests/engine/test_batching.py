@@ -9,6 +9,7 @@ from edged.engine.batching import (
     CHUNK_S,
     CHUNK_STEP_TOKENS,
     FIRST_CHUNK_TOKENS,
+    JOINED,
     Part,
     next_batch,
 )
@@ -125,7 +126,7 @@ def test_a_chunk_takes_no_longer_than_its_time() -> None:
     for per_token_s in (0.0005, 0.0021, 0.0083, 0.03):
         known = costs(per_token_s, **FLAT)
         beside = sizes(batch([run([1] * 600), run([1], (7,), index=1)], known))[0]
-        alone = sizes(batch([run([1] * 600)], known))[0]
+        alone = sizes(batch([run([1] * 4000)], known))[0]
         assert (beside * per_token_s <= CHUNK_S, alone * per_token_s <= ALONE_CHUNK_S) == (
             True,
             True,
@@ -154,11 +155,24 @@ def test_a_prompt_is_read_on_from_what_is_held() -> None:
     assert (part.chunk.position, part.chunk.tokens) == (20, prompt[20:])
 
 
-@pytest.mark.parametrize(("held", "outputs"), [(0, 0), (67, 0), (68, 1), (99, 1)])
+@pytest.mark.parametrize(("held", "outputs"), [(0, 0), (51, 0), (52, 1), (99, 1)])
 def test_a_prompt_is_sampled_from_when_it_is_read_to_its_end(held: int, outputs: int) -> None:
     (part,) = batch([run([1] * 100, held=held)], StepCosts())
 
     assert part.chunk.outputs == outputs
+
+
+def test_a_short_rest_is_read_with_the_rest_of_its_prompt() -> None:
+    most = round(JOINED * FIRST_CHUNK_TOKENS)
+
+    assert sizes(batch([run([1] * most)], StepCosts())) == {0: most}
+    assert sizes(batch([run([1] * (most + 1))], StepCosts())) == {0: FIRST_CHUNK_TOKENS}
+
+
+def test_a_short_rest_waits_where_others_are_answered() -> None:
+    runs = [run([1] * (FIRST_CHUNK_TOKENS + 1)), run([1], (7,), index=1)]
+
+    assert sizes(batch(runs, StepCosts())) == {0: FIRST_CHUNK_TOKENS, 1: 1}
 
 
 def test_the_more_urgent_prompt_is_read_first() -> None:

@@ -67,6 +67,19 @@ def test_it_is_not_looked_at_too_often(tmp_path: Path, clock: list[float]) -> No
     assert others.cores() is None
 
 
+def test_what_others_did_while_we_rested_does_not_count(tmp_path: Path, clock: list[float]) -> None:
+    write(tmp_path)
+    others = OtherWork(tmp_path)
+    others.cores()
+    write(tmp_path, user=2000)
+    clock[0] += 20
+    others.resume()
+    write(tmp_path, user=2100)
+    clock[0] += 2
+
+    assert others.cores() == pytest.approx(0.5)
+
+
 def test_a_kernel_that_does_not_tell_leaves_it_open(tmp_path: Path, clock: list[float]) -> None:
     others = OtherWork(tmp_path)
     clock[0] += 2
