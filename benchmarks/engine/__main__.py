@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine.prefix import warm_prefixes
+from benchmarks.engine.roofline import roofline
 from edged.bench.comparison import compare, threads_for
 from edged.bench.rounds import Work
 from edged.cli.local_broker import local_broker
@@ -33,6 +34,7 @@ from edged.settings import EngineSettings
 
 MODEL = "phi-3-mini-4k-instruct"
 PREFIX = "warm prefix"
+ROOFLINE = "roofline"
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,7 @@ CASES = (
         for clients, prompt_tokens, tokens in ((1, 128, 64), (4, 64, 32), (8, 64, 32))
     ),
     # Each side with the threads that it takes by itself.
-    Case("q4_0", "xllamacpp", contention=True),
-    Case("q4_k_m", "xllamacpp", contention=True),
+    *(Case(quant, "xllamacpp", 1, 32, 32, contention=True) for quant in ("q4_0", "q4_k_m")),
 )
 
 
@@ -129,6 +130,11 @@ def _runs(folder: Path, rounds: int) -> Iterator[tuple[str, Callable[[int], dict
     for case in CASES:
         yield case.name, lambda port, case=case: _compare(case, folder, port, rounds)
     yield f"q4_0 {PREFIX}", lambda port: _prefix(folder, port, rounds)
+    for quant in ("q4_0", "q4_k_m"):
+        yield (
+            f"{quant} {ROOFLINE}",
+            lambda _, quant=quant: roofline(_shape_file(quant, folder), rounds),
+        )
 
 
 def _compare(case: Case, folder: Path, port: int, rounds: int) -> dict[str, Any]:
@@ -181,6 +187,9 @@ def _rows(name: str, found: dict[str, Any]) -> Iterator[Row]:
         figure = f"first token, warm ÷ cold ({cached:.0f} of {of:.0f} tokens cached)"
         yield Row(name, figure, min(ratios), median(ratios), max(ratios), 0.10, at_most=True)
         return
+    if ROOFLINE in name:
+        yield from _roofline_rows(name, found)
+        return
     if "contention" in found:
         busy = found["contention"]
         yield row("decode, busy ÷ idle", busy["subject_busy_to_idle"], 0.50)
@@ -191,11 +200,28 @@ def _rows(name: str, found: dict[str, Any]) -> Iterator[Row]:
     if found["conditions"]["peer"]["name"] == "direct":
         yield row("decode, MQTT ÷ direct", found["decode_ratio"], 0.97)
         yield row("added to the first token, ms", found["added_first_token_ms"], 5.0, most=True)
-        roofline = found["roofline"]["ratio"]
-        yield Row(name, "roofline (bound by compute here)", roofline, roofline, roofline)
         return
     yield row("tokens/s of all, edged ÷ peer", found["ratio"], 1.0)
     yield row("decode of one, edged ÷ peer", found["decode_ratio"], None)
+
+
+def _roofline_rows(name: str, found: dict[str, Any]) -> Iterator[Row]:
+    """Decoding over what memory alone, arithmetic alone, and both in turn would allow."""
+    shares: dict[str, list[float]] = {}
+    for each in found["rounds"]:
+        memory = each["read_bytes_per_s"] / found["bytes_a_token"]
+        arithmetic = each["prefill_tokens_per_s"]
+        in_turn = 1 / (1 / memory + 1 / arithmetic)
+        decode, one = each["decode_tokens_per_s"], each["decode_tokens_per_s_of_one_thread"]
+        for figure, share in (
+            ("decode ÷ what the memory's read speed allows", decode / memory),
+            ("decode ÷ what the integer dot products allow", decode / arithmetic),
+            ("decode ÷ what both allow, one after the other", decode / in_turn),
+            (f"decode, {found['threads']} threads ÷ 1 thread", decode / one),
+        ):
+            shares.setdefault(figure, []).append(share)
+    for figure, values in shares.items():
+        yield Row(name, figure, min(values), median(values), max(values))
 
 
 def _table(rows: list[Row]) -> Table:

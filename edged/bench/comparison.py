@@ -12,7 +12,7 @@ from edged.bench.conditions import conditions
 from edged.bench.direct import Direct
 from edged.bench.node import EdgedNode
 from edged.bench.rounds import Progress, Rounds, Work
-from edged.bench.servers import LlamaCppServer, Xllamacpp, require
+from edged.bench.servers import LlamaCppServer, LlamaServer, Xllamacpp, require
 from edged.bench.sides import Setup, Side
 from edged.engine.frames import Load
 from edged.errors import ConfigError
@@ -28,7 +28,7 @@ from edged.models.shape_file import RANDOM_WEIGHTS
 from edged.models.sizing import kv_token_bytes
 from edged.settings import EngineSettings
 
-PEER_NAMES: Final = ("xllamacpp", "llama_cpp_server", "direct")
+PEER_NAMES: Final = ("xllamacpp", "llama_server", "llama_cpp_server", "direct")
 _TEMPLATE_TOKENS: Final = 64
 _SIDE_BYTES: Final = 300 * 2**20
 """Of a side beside weights and cache: scratch, libraries, the interpreter."""
@@ -114,6 +114,8 @@ def _peer(against: str | None, node: EdgedNode, setup: Setup, folder: Path) -> S
         return Direct(lambda: node.load, folder)
     if against == "xllamacpp":
         return Xllamacpp(setup, lambda: node.load, folder)
+    if against == "llama_server":
+        return LlamaServer(setup, lambda: node.load, folder)
     return LlamaCppServer(setup, lambda: node.load, folder)
 
 

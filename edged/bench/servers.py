@@ -4,6 +4,8 @@ import http.client
 import importlib.metadata
 import importlib.util
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from edged.engine.frames import Load
 from edged.errors import EdgedError, EngineUnavailable
 
 SILENCE_S = 600.0
+LLAMA_SERVER = "llama-server"
 _GGML_TYPES = {"q4_0": 2, "q8_0": 8}
 """Numbers of ggml's enum ggml_type."""
 _MODULES = {
@@ -34,6 +37,11 @@ _MODULES = {
 def require(peer: str) -> None:
     """Raises ``EngineUnavailable`` where a peer is not installed."""
     needed = _MODULES.get(peer, ())
+    if peer == LlamaServer.name and shutil.which(LLAMA_SERVER) is None:
+        raise EngineUnavailable(
+            f"there is no {LLAMA_SERVER} on the path; `python -m benchmarks.engine.build_peer "
+            "FOLDER` builds it there"
+        )
     missing = [module for module in needed if importlib.util.find_spec(module) is None]
     if missing:
         raise EngineUnavailable(
@@ -129,6 +137,34 @@ class Xllamacpp(_HttpServer):
         self._facts = said["facts"]
 
 
+class LlamaServer(_HttpServer):
+    """``Side``: llama.cpp's server as a program on the path, however it was built."""
+
+    name = "llama_server"
+
+    def start(self) -> None:
+        self._port = _free_port()
+        setup, kv_type = self._setup, self._load().kv_type
+        command = [LLAMA_SERVER, "--model", str(setup.model)]
+        command += ["--host", self._host, "--port", str(self._port)]
+        command += ["--ctx-size", str(setup.ctx * setup.clients), "--parallel", str(setup.clients)]
+        # As for xllamacpp: every slot as much as edged's, and nothing kept for repeated prompts.
+        command += ["--no-kv-unified", "--fit", "off", "--cache-ram", "0", "--skip-chat-parsing"]
+        command += ["--cache-type-k", kv_type, "--cache-type-v", kv_type, "--no-ui", "--offline"]
+        if setup.threads is not None:
+            command += ["--threads", str(setup.threads), "--threads-batch", str(setup.threads)]
+        log = self._folder / "llama_server.log"
+        self._child = Child(command, log)
+        until_s = time.monotonic() + START_S
+        while not self._child.has_ended and time.monotonic() < until_s:
+            with suppress(OSError, http.client.HTTPException):
+                if _answers(self._host, self._port, "/health"):
+                    self._facts = _said(log.read_text("utf-8", "replace"))
+                    return
+            time.sleep(0.1)
+        raise self._child.failure("llama-server's start")
+
+
 class LlamaCppServer(_HttpServer):
     """``Side``: the server of llama-cpp-python, which answers one prompt after another."""
 
@@ -191,6 +227,25 @@ def _events(reply: http.client.HTTPResponse) -> Iterator[tuple[float, dict[str, 
         if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
             now_s = time.monotonic()
             yield now_s, json.loads(line[6:])
+
+
+def _answers(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    finally:
+        connection.close()
+
+
+def _said(log: str) -> dict[str, object]:
+    """Version and build, of what the server says at its start."""
+    version = re.search(r"^build(?:_info)?: *(.+)$", log, re.MULTILINE)
+    system = re.search(r"^system_info: *(.+)$", log, re.MULTILINE)
+    return {
+        "version": version[1].strip() if version else "unknown",
+        "build": system[1].strip() if system else None,
+    }
 
 
 def llama_cpp_build() -> str | None:
