@@ -20,7 +20,7 @@ FIRST_CHUNK_TOKENS: Final = 32
 JOINED: Final = 1.5
 """Where nobody is being answered, a prompt is read in one step that is this much longer rather than
 in two: every step computes the rows of its last, unfinished block, and costs its overhead."""
-CHUNK_STEP_TOKENS: Final = 4
+BLOCK_ROWS: Final = 4
 """The rows of a block of the CPU's interleaved kernels; fewer take as long."""
 
 
@@ -40,8 +40,9 @@ def next_batch(
     *,
     max_batch_tokens: int,
     max_outputs: int,
+    most_chunk_s: float | None = None,
 ) -> list[Part]:
-    """What to decode next, prompts in the order of their rank.
+    """What to decode next, prompts in the order of their rank, in ``most_chunk_s`` at the most.
 
     With a prompt in it a step drafts nothing: the prompt makes use of its width.
     """
@@ -50,7 +51,8 @@ def next_batch(
     if not reading:
         return _decoding(answering, costs, speculation, max_outputs)
     parts = [_answering(run) for run in answering]
-    budget = chunk_tokens(costs, CHUNK_S if answering else ALONE_CHUNK_S)
+    chunk_s = CHUNK_S if answering else ALONE_CHUNK_S
+    budget = chunk_tokens(costs, min(chunk_s, most_chunk_s or chunk_s), beside=len(parts))
     room = min(budget, max_batch_tokens - len(parts))
     for run in reading:
         if room <= 0:
@@ -65,12 +67,13 @@ def next_batch(
     return parts
 
 
-def chunk_tokens(costs: StepCosts, chunk_s: float) -> int:
-    """How many tokens of prompts are read in about ``chunk_s``."""
+def chunk_tokens(costs: StepCosts, chunk_s: float, *, beside: int = 0) -> int:
+    """How many tokens of prompts take about ``chunk_s`` more, ``beside`` those of answers."""
     if costs.prefill_s_per_token is None:
         return FIRST_CHUNK_TOKENS
-    tokens = int(chunk_s / max(costs.prefill_s_per_token, 1e-6))
-    return max(1, tokens // CHUNK_STEP_TOKENS) * CHUNK_STEP_TOKENS
+    rows = beside + int(chunk_s / max(costs.prefill_s_per_token, 1e-6))
+    blocks = max(rows // BLOCK_ROWS, beside // BLOCK_ROWS + 1)
+    return blocks * BLOCK_ROWS - beside
 
 
 def _answering(run: Run, draft: Draft | None = None) -> Part:

@@ -11,15 +11,17 @@ _IN_COMMON: Final = 0.5
 
 
 class StepCosts:
-    """Seconds a token of a prompt, and seconds a step in which so many tokens are decoded."""
+    """Seconds a step in which so many tokens are decoded, and what each token of a prompt adds."""
 
     def __init__(self) -> None:
         self.prefill_s_per_token: float | None = None
         self._step_s: dict[int, float] = {}
 
-    def learn_prefill(self, tokens: int, took_s: float) -> None:
-        """A step read ``tokens`` of prompts, those decoded beside them counted in."""
-        self.prefill_s_per_token = _towards(self.prefill_s_per_token, took_s / tokens)
+    def learn_prefill(self, tokens: int, took_s: float, beside: int = 0) -> None:
+        """A step read ``tokens`` of prompts, ``beside`` tokens of answers."""
+        # What the answers alone take may be known badly; half of the step is the prompts' at least.
+        added_s = max(took_s - ((self.decode_s(beside) or 0.0) if beside else 0.0), took_s / 2)
+        self.prefill_s_per_token = _towards(self.prefill_s_per_token, added_s / tokens)
 
     def learn_decode(self, width: int, took_s: float) -> None:
         """A step decoded ``width`` tokens.

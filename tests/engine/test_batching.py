@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from edged.engine.batching import (
     ALONE_CHUNK_S,
+    BLOCK_ROWS,
     CHUNK_S,
-    CHUNK_STEP_TOKENS,
     FIRST_CHUNK_TOKENS,
     JOINED,
     Part,
@@ -134,7 +134,22 @@ def test_a_chunk_takes_no_longer_than_its_time() -> None:
 
 
 def test_a_slow_machine_still_gets_on_with_a_prompt() -> None:
-    assert sizes(batch([run([1] * 600)], costs(5.0, **FLAT))) == {0: CHUNK_STEP_TOKENS}
+    assert sizes(batch([run([1] * 600)], costs(5.0, **FLAT))) == {0: BLOCK_ROWS}
+
+
+@pytest.mark.parametrize("answering", [1, 2, 3, 4, 7])
+def test_answers_and_chunk_fill_whole_blocks(answering: int) -> None:
+    runs = [run([1] * 600), *(run([1], (7,), index=1 + each) for each in range(answering))]
+
+    assert sum(sizes(batch(runs, costs(0.03, **FLAT))).values()) % BLOCK_ROWS == 0
+
+
+def test_a_gentler_pace_reads_shorter_chunks() -> None:
+    parts = next_batch(
+        [run([1] * 600)], costs(0.01, **FLAT), Speculation(), **MOST, most_chunk_s=0.2
+    )
+
+    assert sizes(parts) == {0: 20}
 
 
 def test_a_prompt_is_begun_with_a_small_chunk() -> None:
