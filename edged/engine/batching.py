@@ -20,6 +20,8 @@ FIRST_CHUNK_TOKENS: Final = 32
 JOINED: Final = 1.5
 """Where nobody is being answered, a prompt is read in one step that is this much longer rather than
 in two: every step computes the rows of its last, unfinished block, and costs its overhead."""
+NARROW_ROWS: Final = 16
+"""Up to here it matters how many rows a kernel's block has; the worker measures it at its start."""
 BLOCK_ROWS: Final = 4
 """The rows of a block of the CPU's interleaved kernels; fewer take as long."""
 
@@ -52,7 +54,8 @@ def next_batch(
         return _decoding(answering, costs, speculation, max_outputs)
     parts = [_answering(run) for run in answering]
     chunk_s = CHUNK_S if answering else ALONE_CHUNK_S
-    budget = chunk_tokens(costs, min(chunk_s, most_chunk_s or chunk_s), beside=len(parts))
+    chunk_s = min(chunk_s, most_chunk_s or chunk_s)
+    budget = chunk_beside(costs, chunk_s, len(parts)) if parts else chunk_tokens(costs, chunk_s)
     room = min(budget, max_batch_tokens - len(parts))
     for run in reading:
         if room <= 0:
@@ -67,13 +70,33 @@ def next_batch(
     return parts
 
 
-def chunk_tokens(costs: StepCosts, chunk_s: float, *, beside: int = 0) -> int:
-    """How many tokens of prompts take about ``chunk_s`` more, ``beside`` those of answers."""
+def chunk_tokens(costs: StepCosts, chunk_s: float) -> int:
+    """How many tokens of prompts are read in about ``chunk_s``."""
     if costs.prefill_s_per_token is None:
         return FIRST_CHUNK_TOKENS
-    rows = beside + int(chunk_s / max(costs.prefill_s_per_token, 1e-6))
-    blocks = max(rows // BLOCK_ROWS, beside // BLOCK_ROWS + 1)
-    return blocks * BLOCK_ROWS - beside
+    tokens = int(chunk_s / max(costs.prefill_s_per_token, 1e-6))
+    return max(1, tokens // BLOCK_ROWS) * BLOCK_ROWS
+
+
+def chunk_beside(costs: StepCosts, chunk_s: float, answers: int) -> int:
+    """The same in a step that also decodes a token of each of so many answers.
+
+    Where that makes a narrow step, the width that gets most done is taken, of those for which no
+    answer waits longer than two normal steps and a chunk: kernels work on blocks of 4 rows, some on
+    16 at once, so that 12 rows may take as long as 16.
+    """
+    normal_s = costs.decode_s(answers)
+    tokens = chunk_tokens(costs, chunk_s)
+    if normal_s is None or answers + tokens > NARROW_ROWS:
+        return (
+            max((answers + tokens) // BLOCK_ROWS, answers // BLOCK_ROWS + 1) * BLOCK_ROWS - answers
+        )
+    most_s = chunk_s + 2 * normal_s
+    least = (answers // BLOCK_ROWS + 1) * BLOCK_ROWS
+    widths = range(least, max(least, NARROW_ROWS) + 1, BLOCK_ROWS)
+    step_s = {rows: costs.decode_s(rows) or 0.0 for rows in widths}
+    fitting = [rows for rows in widths if step_s[rows] < most_s] or [least]
+    return max(fitting, key=lambda rows: (rows / max(step_s[rows], 1e-9), rows)) - answers
 
 
 def _answering(run: Run, draft: Draft | None = None) -> Part:

@@ -11,20 +11,18 @@ _IN_COMMON: Final = 0.5
 
 
 class StepCosts:
-    """Seconds a step in which so many tokens are decoded, and what each token of a prompt adds."""
+    """Seconds a step of so many tokens, and seconds a token of a prompt that is read alone."""
 
     def __init__(self) -> None:
         self.prefill_s_per_token: float | None = None
         self._step_s: dict[int, float] = {}
 
-    def learn_prefill(self, tokens: int, took_s: float, beside: int = 0) -> None:
-        """A step read ``tokens`` of prompts, ``beside`` tokens of answers."""
-        # What the answers alone take may be known badly; half of the step is the prompts' at least.
-        added_s = max(took_s - ((self.decode_s(beside) or 0.0) if beside else 0.0), took_s / 2)
-        self.prefill_s_per_token = _towards(self.prefill_s_per_token, added_s / tokens)
+    def learn_prefill(self, tokens: int, took_s: float) -> None:
+        """A step read ``tokens`` of prompts, and nothing else."""
+        self.prefill_s_per_token = _towards(self.prefill_s_per_token, took_s / tokens)
 
     def learn_decode(self, width: int, took_s: float) -> None:
-        """A step decoded ``width`` tokens.
+        """A step was ``width`` tokens wide, of answers or, beside these, of prompts.
 
         What makes one width slower (a fuller cache, a busy machine) does so to others, but what
         one takes beside the other changes too, and may have been measured wrong at first.

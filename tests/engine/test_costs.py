@@ -142,19 +142,3 @@ def test_a_step_takes_what_its_prompts_and_its_answers_take() -> None:
         pytest.approx(0.2),
         pytest.approx(0.4),
     ]
-
-
-def test_beside_answers_a_prompt_costs_what_it_adds_to_the_step() -> None:
-    costs = StepCosts()
-    costs.learn_decode(4, 0.2)
-    costs.learn_prefill(10, 0.5, beside=4)
-
-    assert costs.prefill_s_per_token == pytest.approx(0.03)
-
-
-def test_a_prompt_costs_half_of_its_step_at_least() -> None:
-    costs = StepCosts()
-    costs.learn_decode(4, 2.0)
-    costs.learn_prefill(10, 0.5, beside=4)
-
-    assert costs.prefill_s_per_token == pytest.approx(0.025)
