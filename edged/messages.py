@@ -171,3 +171,73 @@ class Reply:
 
 Send = Callable[[Reply], None]
 """How a transport takes a reply; it never raises and never blocks."""
+
+
+Level = Literal["nominal", "trimmed", "throttled", "paused"]
+"""How hard a node may work: fully, with little less, with much less, not at all."""
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """How much memory is left, and how hard it is to get.
+
+    ``available_bytes`` is what may still be taken: MemAvailable, or less under a control
+    group's limit, which ``limited_by`` names. ``stalled_share`` is PSI's "some avg10" as a share
+    of time, the worst of the machine's and the groups'; ``None`` without PSI. ``limit_events``
+    counts how often a group on our path came up against its limit.
+    """
+
+    available_bytes: int
+    total_bytes: int
+    limited_by: str
+    stalled_share: float | None = None
+    limit_events: int = 0
+    oom_kills: int = 0
+    gpu_free_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the sensors said at one moment, faults left out and named.
+
+    ``None`` is a sensor that the machine has not, or that cannot be believed now; the latter
+    stands in ``faults`` by name and reason. ``is_slowed`` is evidence that firmware or driver
+    slows the machine for its heat now. Rates are events a second.
+    """
+
+    monotonic_s: float
+    temperature_c: float | None = None
+    temperature_sensor: str | None = None
+    passive_c: float | None = None
+    """The lowest passive or hot trip point of the zone that is read."""
+    critical_c: float | None = None
+    fan_rpm: int | None = None
+    fan_step: int | None = None
+    """The state of the fan's cooling device, 0 is off."""
+    is_slowed: bool = False
+    is_under_voltage: bool = False
+    over_currents_per_s: float | None = None
+    watts: float | None = None
+    clock_mhz: float | None = None
+    memory: MemoryReading | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard the worker may work, from its next step on.
+
+    ``None`` for threads leaves them to what the engine finds best. A duty of 0.5 rests after each
+    step for as long as it took. ``width`` is how many prompts are answered at once, ``chunk_s`` how
+    long a step may read in one, ``max_prompt_tokens`` how long one may be that comes now; ``None``
+    leaves these as they are.
+    """
+
+    threads_decode: int | None = None
+    threads_prefill: int | None = None
+    duty_decode: float = 1.0
+    duty_prefill: float = 1.0
+    width: int | None = None
+    chunk_s: float | None = None
+    max_prompt_tokens: int | None = None
+    paused: bool = False
