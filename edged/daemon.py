@@ -12,6 +12,7 @@ import edged
 from edged.engine.handle import EngineHandle, ModelState
 from edged.engine.supply import Supply
 from edged.errors import EdgedError
+from edged.governing import Governing
 from edged.hardware.memory import status_bytes
 from edged.pipeline import Pipeline
 from edged.settings import Settings
@@ -36,6 +37,7 @@ class Daemon:
         self._supply = Supply(settings)
         self._engine = EngineHandle(self._supply)
         self._pipeline = Pipeline(settings.node, self._engine, settings.queue.max_prompts)
+        self._governing = Governing(settings, self._engine, self._pipeline, self._supply)
         self._transport = MqttTransport(settings, self._pipeline)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -57,6 +59,7 @@ class Daemon:
             "engine": self._engine.run(self._pipeline),
             "transport": self._transport.run(),
             "signs-of-life": self._pipeline.give_signs_of_life(),
+            "governor": self._governing.run(),
             "presence": self._publish_presence(),
             "switch": self._switch_models(),
             "stop": self._stop.wait(),
@@ -107,11 +110,14 @@ class Daemon:
             faults = [f"broker: {self._transport.problem}"] if self._transport.problem else []
             if self._supply.fault:
                 faults.append(self._supply.fault)
-            if last is not None and last["model_state"] != self._engine.state:
+            now = self._engine.state, self._governing.condition.level
+            if last is not None and now != (last["model_state"], last["level"]):
                 since_s = time.time()
             planned = self._supply.planned
+            faults += self._governing.condition.faults
             state = presence.state(
                 presence.Activity(
+                    condition=self._governing.condition,
                     model_state=self._engine.state,
                     reason=self._reason(),
                     eta_s=self._eta_s(),

@@ -17,6 +17,7 @@ EdgedError                     one line on stderr, exit code 1
     ├── Cancelled              499  cancelled
     ├── InternalFailure        500  internal
     ├── EngineFailed           500  engine_failed          retry later, unless the model is refused
+    ├── Overheated             503  overheated             retry later
     ├── Draining               503  draining               retry later
     └── OutOfMemory            507  out_of_memory          retry later
 """
@@ -167,6 +168,14 @@ class OutOfMemory(PromptFailure):
 
     code = "out_of_memory"
     status = 507
+    retryable = True
+
+
+class Overheated(PromptFailure):
+    """The board is too hot to work; the temperature is in ``details``."""
+
+    code = "overheated"
+    status = 503
     retryable = True
 
 

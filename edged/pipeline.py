@@ -23,11 +23,12 @@ from edged.errors import (
     Expired,
     InternalFailure,
     InvalidRequest,
+    OutOfMemory,
     PromptFailure,
     PromptTooLong,
     UnknownModel,
 )
-from edged.messages import Accepted, Prompt, Send, Timings, Usage, Waiting
+from edged.messages import Accepted, Level, Prompt, Send, Timings, Usage, Waiting
 from edged.spool.admission import Admission
 from edged.stream import ReplyStream
 
@@ -39,7 +40,7 @@ STOPPING = "the node is stopping; ask it again when it is back, or another"
 MEANINGFUL_TOKENS = 8
 
 _REFUSALS: dict[str, type[PromptFailure]] = {
-    kind.code: kind for kind in (PromptTooLong, InvalidRequest, EngineFailed)
+    kind.code: kind for kind in (PromptTooLong, InvalidRequest, EngineFailed, OutOfMemory)
 }
 
 
@@ -76,12 +77,17 @@ class Pipeline:
         self._active: dict[int, Job] = {}
         self._numbers = itertools.count(1)
         self._draining = False
+        self._sleeps = False
         self._idle = asyncio.Event()
         self._job_s: float | None = None
         self.decode_tokens_per_s: float | None = None
         """Smoothed over the prompts finished so far."""
         self.tokens = 0
         """Tokens generated since the start."""
+        self._level: Level = "nominal"
+        self._level_reason = ""
+        self.speed = 1.0
+        """Of the pace, relative to the fastest; waiting times go with it."""
 
     @property
     def job_s(self) -> float | None:
@@ -97,6 +103,11 @@ class Pipeline:
     def active(self) -> int:
         """Prompts in the engine."""
         return len(self._active)
+
+    @property
+    def reading(self) -> int:
+        """Of the active ones, those that have no token yet."""
+        return sum(job.first_token_s is None for job in self._active.values())
 
     # From the transports
 
@@ -147,6 +158,14 @@ class Pipeline:
         self._draining = True
         self._fail_all(list(self._jobs.values()), Draining(STOPPING))
 
+    def tell_level(self, level: Level, reason: str) -> None:
+        """What those who wait are told from now on; of a pause at once, as tokens stop coming."""
+        is_news = level == "paused" != self._level
+        self._level, self._level_reason = level, reason
+        for job in self._active.values() if is_news else ():
+            if job.prompt.stream:
+                job.stream.wait(Waiting(level, reason, self._job_s))
+
     async def give_signs_of_life(self, every_s: float = SIGN_OF_LIFE_S) -> None:
         """Tell those who hear nothing that they are not forgotten; runs until cancelled."""
         loop = asyncio.get_running_loop()
@@ -156,7 +175,8 @@ class Pipeline:
                 if not job.prompt.stream:
                     continue  # wants only the acceptance and the end
                 if loop.time() - job.stream.last_sent_s >= every_s:
-                    job.stream.wait(Waiting("nominal", self._why_waiting(job), self._job_s))
+                    reason = self._level_reason or self._why_waiting(job)
+                    job.stream.wait(Waiting(self._level, reason, self._job_s))
 
     # From the engine
 
@@ -194,6 +214,29 @@ class Pipeline:
             EngineFailed(f"the engine ended in the middle of this prompt: {reason}"),
         )
 
+    def engine_unloaded(self) -> None:
+        """The worker was ended for a while: what it was answering is answered anew."""
+        for job in list(self._active.values()):
+            job.stream.restart()
+            job.started_s = job.first_token_s = None
+            job.n = 0
+            self._queue.put_back(job)
+        self._active.clear()
+        self._idle.set()
+
+    def sleep(self, failure: PromptFailure) -> None:
+        """End what is being answered with this, and start nothing until ``wake``."""
+        self._sleeps = True
+        for job in list(self._active.values()):
+            self._engine.cancel(Cancel(job.number, "cancelled"))
+            self._fail(job, failure)
+
+    def wake(self) -> None:
+        """Go on with those who wait."""
+        if self._sleeps:
+            self._sleeps = False
+            self._dispatch()
+
     def engine_refused(self, failure: PromptFailure) -> None:
         """There is no worker, and none to be expected soon."""
         self._fail_all(list(self._jobs.values()), failure)
@@ -229,7 +272,7 @@ class Pipeline:
     def _dispatch(self) -> None:
         """Give free slots to those whose turn it is."""
         ready = self._engine.ready
-        while ready is not None and len(self._active) < ready.slots:
+        while not self._sleeps and ready is not None and len(self._active) < ready.slots:
             job = self._queue.next()
             if job is None:
                 return
@@ -310,8 +353,10 @@ class Pipeline:
         ready = self._engine.ready
         if ready is None or self._job_s is None:
             return None
+        if self.speed <= 0:
+            return None
         ahead = max(0, position + len(self._active) - ready.slots + 1)
-        return round(ahead / ready.slots * self._job_s, 3)
+        return round(ahead / ready.slots * self._job_s / self.speed, 3)
 
 
 def _submit(job: Job) -> Submit:

@@ -181,6 +181,31 @@ class QueueSettings(_Section):
     max_prompts: int = Field(64, ge=1, le=100_000)
 
 
+class ThrottleSettings(_Section):
+    """How hard the board may work."""
+
+    limit_c: float | None = Field(
+        None,
+        ge=30,
+        le=120,
+        description="keep the temperature below this; unset, or higher: the profile's limit",
+    )
+    clock: bool = Field(
+        default=True, description="lower the clock first, where scaling_max_freq may be written"
+    )
+    root: Path = Field(
+        Path("/"), description="where sensors are looked for: of another folder, a simulated board"
+    )
+
+
+class MemorySettings(_Section):
+    """How memory is given back."""
+
+    keep_alive_s: float | None = Field(
+        None, ge=0, description="unload the model after so long without a prompt; unset: never"
+    )
+
+
 class LogSettings(_Section):
     """What the daemon says on stderr; never the text of a prompt."""
 
@@ -205,6 +230,8 @@ class Settings(BaseSettings):
     sampling: SamplingSettings = SamplingSettings()
     chat: ChatSettings = ChatSettings()
     queue: QueueSettings = QueueSettings()
+    throttle: ThrottleSettings = ThrottleSettings()
+    memory: MemorySettings = MemorySettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -34,6 +34,7 @@ class ReplyStream:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._seq = 0
+        self._restarts = 0
         self._text: list[str] = []
         self._pending = ""
         self._n = 0
@@ -52,6 +53,15 @@ class ReplyStream:
         """Say it once more, byte by byte the same, to someone who asked again."""
         if self._accepted is not None:
             self._send(self._accepted)
+
+    def restart(self) -> None:
+        """Forget what was answered: it is answered again, from the beginning."""
+        self._stop_grouping()
+        self._restarts += 1
+        self._seq = self._n = 0
+        self._text.clear()
+        self._pending = ""
+        self._last_delta_s = 0.0
 
     def add(self, text: str, n: int) -> None:
         """More of the answer; ``n`` tokens so far."""
@@ -100,11 +110,15 @@ class ReplyStream:
         self._close(Failed.of(failure))
 
     def _close(self, terminal: Done | Failed) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        self._stop_grouping()
         if not self._closed:
             self._closed = True
             self._emit(terminal)
+
+    def _stop_grouping(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
 
     def _send_sentences(self) -> None:
         end = 0
@@ -126,7 +140,7 @@ class ReplyStream:
         self._emit(Delta(text, self._n))
 
     def _emit(self, message: ReplyMessage) -> Reply:
-        reply = Reply(self._prompt.id, self._seq, 0, message)
+        reply = Reply(self._prompt.id, self._seq, self._restarts, message)
         self._seq += 1
         self.last_sent_s = self._loop.time()
         self._send(reply)

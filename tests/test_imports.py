@@ -20,8 +20,9 @@ LEVELS = (
     ("engine", "throttle", "spool"),
     ("stream",),
     ("pipeline", "transports", "telemetry"),
+    ("governing",),
     ("daemon",),
-    ("bench",),
+    ("bench", "simulation"),
     ("cli",),
     ("__main__",),
 )

@@ -8,7 +8,7 @@ import pytest
 
 from edged.engine.frames import Cancel, Finished, Piece, Ready, Refused, Submit
 from edged.engine.handle import ModelState
-from edged.errors import EngineFailed, OutOfMemory, PromptFailure
+from edged.errors import EngineFailed, OutOfMemory, Overheated, PromptFailure
 from edged.messages import (
     Accepted,
     ChatMessage,
@@ -122,6 +122,12 @@ class Line:
         self.engine.ready = replace(READY, **changes)
         self.engine.state = ModelState.SERVING
         self.pipeline.engine_ready(self.engine.ready)
+
+    def unload(self) -> None:
+        """What the handle does when its worker was ended to give memory back."""
+        self.engine.ready = None
+        self.engine.state = ModelState.UNLOADED
+        self.pipeline.engine_unloaded()
 
     @property
     def running(self) -> list[str]:
@@ -660,3 +666,114 @@ async def test_nothing_is_left_behind_when_all_are_answered() -> None:
         line.finish(name)
 
     assert (line.pipeline.active, line.pipeline.queued, line.pipeline._jobs) == (0, 0, {})
+
+
+# A board that is short of memory, or hot
+
+
+async def test_what_was_being_answered_is_answered_anew_after_an_unloading() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.piece("a", "hal", 1)
+    line.unload()
+    line.engine.submitted.clear()
+    line.load()
+    line.piece("a", "hel", 1)
+    line.finish("a", "lo")
+
+    assert requester.last.text == "hello"
+
+
+async def test_a_stream_that_begins_again_counts_its_restarts_and_from_zero() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.piece("a", "hal", 1)
+    line.unload()
+    line.engine.submitted.clear()
+    line.load()
+    line.piece("a", "hel", 1)
+
+    assert [(reply.restarts, reply.seq) for reply in requester.replies] == [(0, 0), (0, 1), (1, 0)]
+
+
+async def test_who_was_being_answered_comes_before_those_who_waited() -> None:
+    line = Line(slots=2)
+    for name in "abc":
+        line.ask(name)
+    line.unload()
+    line.engine.submitted.clear()
+    line.load(slots=3)
+
+    assert line.running == ["a", "b", "c"]
+
+
+async def test_a_prompt_for_an_unloaded_model_waits() -> None:
+    line = Line()
+    line.unload()
+    requester = line.ask("a")
+
+    assert isinstance(requester.last, Accepted)
+    assert line.pipeline.queued == 1
+
+
+async def test_an_overheated_board_ends_what_it_was_answering() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.piece("a", "hal", 1)
+    line.pipeline.sleep(Overheated("too hot", retry_after_s=60))
+
+    assert (requester.last.code, requester.last.retry_after_s) == ("overheated", 60)
+    assert line.engine.cancelled == [Cancel(1, "cancelled")]
+
+
+async def test_an_overheated_board_keeps_those_who_wait() -> None:
+    line = Line()
+    line.ask("a")
+    waiting = line.ask("b")
+    line.pipeline.sleep(Overheated("too hot"))
+    running = line.running
+    line.pipeline.wake()
+
+    assert isinstance(waiting.last, Accepted)
+    assert (running, line.running) == (["a"], ["a", "b"])
+
+
+async def test_those_who_wait_are_told_level_and_reason() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.pipeline.tell_level("throttled", "held below 80 °C")
+    task = asyncio.create_task(line.pipeline.give_signs_of_life(every_s=0.01))
+    waiting = await requester.hears(Waiting)
+    task.cancel()
+
+    assert (waiting.level, waiting.reason) == ("throttled", "held below 80 °C")
+
+
+async def test_who_is_being_answered_hears_of_a_pause_once() -> None:
+    line = Line()
+    requester = line.ask("a")
+    for _ in range(2):
+        line.pipeline.tell_level("paused", "far above its limit")
+
+    assert requester.messages[1:] == [Waiting("paused", "far above its limit", None)]
+
+
+async def test_who_wants_no_stream_hears_nothing_of_a_pause() -> None:
+    line = Line()
+    requester = line.ask("a", stream=False)
+    line.pipeline.tell_level("paused", "far above its limit")
+
+    assert [type(message) for message in requester.messages] == [Accepted]
+
+
+async def test_a_slower_pace_makes_waiting_times_longer() -> None:
+    line = Line()
+    line.ask("a")
+    line.finish("a")
+    line.ask("b")
+    line.pipeline.speed = 1.0
+    usual_s = line.ask("c").last.eta_s
+    line.pipeline.speed = 0.5
+    slow_s = line.ask("d").last.eta_s
+
+    assert slow_s == pytest.approx(2 * usual_s * 2, rel=0.01)

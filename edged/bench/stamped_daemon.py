@@ -76,6 +76,9 @@ class _Listener:
     def engine_lost(self, reason: str) -> None:
         self._listener.engine_lost(reason)
 
+    def engine_unloaded(self) -> None:
+        self._listener.engine_unloaded()
+
     def engine_refused(self, failure: PromptFailure) -> None:
         self._listener.engine_refused(failure)
 

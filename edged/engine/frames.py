@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 from edged.errors import DetailValue
-from edged.messages import ChatMessage, FinishReason, Sampling
+from edged.messages import ChatMessage, FinishReason, Pace, Sampling
 
 LENGTH = struct.Struct(">I")
 
@@ -139,7 +139,7 @@ class Heartbeat:
     step_predicted_s: float
 
 
-Down = Load | Submit | Cancel | ForgetPrefixes
+Down = Load | Submit | Cancel | ForgetPrefixes | Pace
 Up = Ready | LoadFailed | Piece | Finished | Refused | Heartbeat
 Frame = Down | Up
 

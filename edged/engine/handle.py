@@ -23,7 +23,9 @@ from typing import Protocol
 from edged.engine.frames import (
     LENGTH,
     Cancel,
+    Down,
     Finished,
+    ForgetPrefixes,
     Heartbeat,
     Load,
     LoadFailed,
@@ -35,6 +37,7 @@ from edged.engine.frames import (
     encode,
 )
 from edged.errors import EdgedError, EngineFailed, OutOfMemory, PromptFailure
+from edged.messages import Pace
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class ModelState(StrEnum):
     LOADING = "loading"
     SERVING = "serving"
     SWITCHING = "switching"
+    UNLOADED = "unloaded"
     REFUSED = "refused"
 
 
@@ -79,6 +83,7 @@ class EngineListener(Protocol):
     def engine_frame(self, frame: Piece | Finished | Refused) -> None: ...
     def engine_lost(self, reason: str) -> None: ...
     def engine_refused(self, failure: PromptFailure) -> None: ...
+    def engine_unloaded(self) -> None: ...
 
 
 class Loads(Protocol):
@@ -142,6 +147,44 @@ class EngineHandle:
         self.load_s = 0.0
         """How long the last load took."""
         self._again = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+        self._process: asyncio.subprocess.Process | None = None
+        self._pace = Pace()
+
+    def pace(self, pace: Pace) -> None:
+        """How hard to work, for this worker and those after it."""
+        if pace != self._pace:
+            self._pace = pace
+            self._send(pace)
+
+    def forget_prefixes(self) -> None:
+        """Give up what is kept for prompts that may come."""
+        self._send(ForgetPrefixes())
+
+    def unload(self, reason: str) -> None:
+        """End the worker at once, and start none until ``load``."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self.reason = reason
+            self._again.set()  # a pause between two tries ends, too
+            if self._process is not None:
+                _kill(self._process)
+
+    def load(self) -> None:
+        """Have a worker again."""
+        self._wanted.set()
+
+    @property
+    def is_unloaded(self) -> bool:
+        """Whether ``unload`` was called last."""
+        return not self._wanted.is_set()
+
+    def refuse(self, failure: PromptFailure) -> None:
+        """Answer prompts with this until there is a worker again; only while unloaded."""
+        assert self._listener is not None
+        self.reason, self.refusal, self.state = failure.error, failure, ModelState.REFUSED
+        self._listener.engine_refused(failure)
 
     def hold(self) -> None:
         """Take no more prompts until another model serves; who is being answered goes on."""
@@ -162,7 +205,7 @@ class EngineHandle:
         """Ask for the end of a job; the answer is its ``Finished``."""
         self._send(command)
 
-    def _send(self, command: Load | Submit | Cancel) -> None:
+    def _send(self, command: Down) -> None:
         if self._writer is not None:
             self._writer.write(encode(command))
 
@@ -171,10 +214,15 @@ class EngineHandle:
         self._listener = listener
         backoff_s = BACKOFF_FIRST_S
         while True:
+            if not self._wanted.is_set():
+                self.state = ModelState.UNLOADED
+                listener.engine_unloaded()
+                await self._wanted.wait()
+                self.state, self.reason, self.refusal = ModelState.LOADING, None, None
             began_s = time.monotonic()
             self._again.clear()
             end = await self._one()
-            if self._again.is_set():  # it was to end: another is to be loaded
+            if self._again.is_set():  # it was to end: another is to be loaded, or none
                 continue
             listener.engine_lost(end.reason)
             died = end.refusal is None
@@ -235,7 +283,7 @@ class EngineHandle:
         self._writer = writer
         if self._again.is_set():
             writer.close()
-        self.pid = process.pid
+        self.pid, self._process = process.pid, process
         self.starts += 1
         life = _Life(last_heard_s=time.monotonic())
         last_words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
@@ -245,6 +293,7 @@ class EngineHandle:
         watching = asyncio.create_task(self._watch(process, life, limit_s), name="worker-watch")
         try:
             self._send(load)
+            self._send(self._pace)
             await self._read(reader, life)
             # Nothing more is handed to it: who waits is answered by its successor.
             self._writer = self.ready = None
@@ -253,7 +302,7 @@ class EngineHandle:
         finally:
             self._writer = None
             self.ready = None
-            self.pid = None
+            self.pid = self._process = None
             watching.cancel()
             writer.close()
             await _end(process)

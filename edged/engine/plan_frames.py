@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edged.engine.frames import Load
+from edged.hardware.board import Board
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Answer:
     kind: str | None = None
     error: str | None = None
     damaged: dict[str, str] = field(default_factory=dict)
+    board: Board | None = None
+    """What the governor has to know of this machine."""
 
 
 def encode(message: Question | Answer) -> bytes:
@@ -57,5 +60,10 @@ def decode_question(body: bytes) -> Question:
 def decode_answer(body: bytes) -> Answer:
     """Raises ``ValueError`` or ``TypeError`` where the planner said something else."""
     fields = json.loads(body)
-    load = Load(**fields.pop("load")) if fields["load"] is not None else fields.pop("load")
-    return Answer(load=load, steps=tuple(fields.pop("steps")), **fields)
+    load, board = fields.pop("load"), fields.pop("board")
+    return Answer(
+        load=None if load is None else Load(**load),
+        board=None if board is None else Board.of_json(board),
+        steps=tuple(fields.pop("steps")),
+        **fields,
+    )

@@ -7,9 +7,13 @@ with large vocabularies, profiles and the catalogue take memory that the daemon 
 import logging
 import sys
 
+from edged.engine.echo_load import echo_load
+from edged.engine.operating_points import read_operating_points
 from edged.engine.plan_frames import Answer, Question, decode_question, encode
 from edged.engine.planning import Planned, detection_of, local, make_plan, right_now
 from edged.errors import EdgedError, ModelFileError
+from edged.hardware.board import Board, Measured, board_of
+from edged.hardware.detect import Detection
 from edged.hardware.memory import Available
 from edged.models.bundled import BUNDLED_MODEL
 from edged.models.fallback import Shortfall
@@ -31,6 +35,9 @@ def answer(question: Question) -> Answer:
 def _answer(question: Question, damaged: dict[str, str]) -> Answer:
     settings = Settings(**question.settings)
     detection = detection_of(settings)
+    board = _board(settings, detection)
+    if settings.engine.name == "echo":
+        return Answer(load=echo_load(settings), profile=detection.profile.name, board=board)
     _prune_conversions(settings)
     now = Available(question.available_bytes, question.limited_by, question.total_bytes)
     machine = local(settings, detection)
@@ -52,6 +59,7 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
                 kind="out_of_memory",
                 error=str(planned),
                 damaged=damaged,
+                board=board,
             )
         if question.verify and (problem := _damage(settings, planned)) is not None:
             damaged[planned.plan.candidate.name] = problem
@@ -64,7 +72,21 @@ def _answer(question: Question, damaged: dict[str, str]) -> Answer:
             reason=planned.reason,
             needed_bytes=planned.plan.memory.both.total_bytes,
             damaged=damaged,
+            board=board,
         )
+
+
+def _board(settings: Settings, detection: Detection) -> Board:
+    points = read_operating_points(settings.state_dir, detection.machine.identity)
+    return board_of(
+        detection.profile,
+        cores=detection.machine.cores,
+        limit_c=settings.throttle.limit_c,
+        measured=tuple(
+            Measured(each.threads, each.decode_tokens_per_s, each.prefill_tokens_per_s, each.watts)
+            for each in (points.points if points else ())
+        ),
+    )
 
 
 def _damage(settings: Settings, planned: Planned) -> str | None:

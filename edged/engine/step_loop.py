@@ -1,10 +1,11 @@
 """The hot loop: one decode step after another over all slots.
 
-    take commands → start who waits → plan the next batch → decode it → sample, detokenise, emit
+    take commands → start who waits → plan the next batch → decode it → sample, emit → rest
 
 A batch holds one token of each answer, with drafts where they pay, and as much of the prompts
 that are being read as may hold up the answers (``batching``). What was read stays in the cache
-for prompts that begin alike (``prefixes``). How many threads compute it is tried out (``threads``).
+for prompts that begin alike (``prefixes``). How many threads compute it is tried out (``threads``),
+within what the governor allows (``pacing``).
 """
 
 import time
@@ -17,13 +18,21 @@ from edged.engine.costs import FIRST_STEP_S, StepCosts
 from edged.engine.frames import Cancel, Finished, Piece, Refused, Submit, Up
 from edged.engine.lookup import Lookup, Speculation
 from edged.engine.others import OtherWork
+from edged.engine.pacing import Pacing
 from edged.engine.prefixes import Prefixes
 from edged.engine.protocol import BatchChunk, Engine, Grammar
 from edged.engine.run import Run, Waiting
 from edged.engine.sampling import Sampler
 from edged.engine.text import TextStream
 from edged.engine.threads import ThreadChoice
-from edged.errors import EngineFailed, InvalidRequest, PromptFailure, PromptTooLong
+from edged.errors import (
+    EngineFailed,
+    InvalidRequest,
+    OutOfMemory,
+    PromptFailure,
+    PromptTooLong,
+)
+from edged.messages import Pace
 
 COMPARABLE_TOKENS = 4
 """Shorter chunks say little about how fast prompts are read."""
@@ -73,6 +82,7 @@ class StepLoop:
         self._pin_is_due = bool(self._pinned)
         self._decode_threads, self._read_threads = (ThreadChoice(most) for most in engine.threads)
         self._others = OtherWork()
+        self._pacing = Pacing()
         self.step_began_s: float | None = None
         """CLOCK_MONOTONIC of the step that is running; read by the heartbeat's thread."""
         self.step_predicted_s = FIRST_STEP_S
@@ -80,7 +90,18 @@ class StepLoop:
     @property
     def idle(self) -> bool:
         """Nothing to do until a command comes."""
+        if self._pacing.pace.paused:
+            return True
         return not (self._runs or self._pin_is_due or any(map(self._may_start, self._waiting)))
+
+    @property
+    def rest_s(self) -> float:
+        """How long to wait before the next step, as the pace has it."""
+        return self._pacing.rest_s
+
+    def order(self, pace: Pace) -> None:
+        """How hard to work from the next step on."""
+        self._pacing.order(pace)
 
     def submit(self, command: Submit) -> None:
         """Let the prompt wait for its slot, or refuse it."""
@@ -91,6 +112,13 @@ class StepLoop:
                     f"the prompt is {len(prompt)} tokens, and {self._engine.ctx} are all that it "
                     "and its answer may fill; shorten it, or raise engine.ctx",
                     details={"prompt_tokens": len(prompt), "ctx": self._engine.ctx},
+                )
+            most = self._pacing.pace.max_prompt_tokens
+            if most is not None and len(prompt) > most:
+                raise OutOfMemory(
+                    f"memory is scarce, and prompts of more than {most} tokens are not taken until "
+                    f"there is more; this one is {len(prompt)}",
+                    details={"prompt_tokens": len(prompt), "limit": most},
                 )
         except PromptFailure as failure:
             self._refuse(command.job, failure)
@@ -129,6 +157,7 @@ class StepLoop:
             self._speculation,
             max_batch_tokens=self._engine.max_batch_tokens,
             max_outputs=self._engine.max_outputs,
+            most_chunk_s=self._pacing.pace.chunk_s,
         )
         read = sum(len(part.chunk.tokens) for part in batch if not part.run.is_answering)
         plain_s = self._costs.decode_s(len(batch))
@@ -146,7 +175,10 @@ class StepLoop:
 
     def _start(self) -> None:
         """Give slots to those whose turn it is; what does not fit waits, and those behind it."""
+        width = self._pacing.pace.width
         for waiting in [each for each in self._waiting if self._may_start(each)]:
+            if width is not None and len(self._runs) >= width:
+                return
             command, prompt = waiting.command, waiting.prompt
             tokens = min(len(prompt) + command.sampling.max_tokens, self._engine.ctx)
             held = self._prefixes.begin(command.client, prompt, tokens)
@@ -216,7 +248,8 @@ class StepLoop:
         """
         tokens = sum(len(chunk.tokens) for chunk in chunks)
         choice = self._read_threads if read else self._decode_threads
-        self._engine.set_threads(choice.threads)
+        threads = self._pacing.threads(choice.threads, is_reading=read > 0)
+        self._engine.set_threads(threads)
         self.step_predicted_s = self._costs.predict_s(read, tokens - read)
         self._others.resume()
         began_s = self.step_began_s = time.monotonic()
@@ -226,16 +259,23 @@ class StepLoop:
             self.step_began_s = None
         now_s = time.monotonic()
         took_s = now_s - began_s
+        self._pacing.stepped(took_s, is_reading=read > 0)
+        if threads < choice.threads:
+            self._learn_costs(tokens, read, took_s)
+            return took_s  # of the number of threads nothing is learnt
         if not choice.is_trying:
-            if not read:
-                self._costs.learn_decode(tokens, took_s)
-            elif read >= COMPARABLE_TOKENS or self._costs.prefill_s_per_token is None:
-                self._costs.learn_prefill(tokens, took_s)
+            self._learn_costs(tokens, read, took_s)
         if not read:
             choice.learn(tokens, took_s, now_s, self._others.cores())
         elif read >= COMPARABLE_TOKENS:
             choice.learn("prompt", took_s / tokens, now_s, self._others.cores())
         return took_s
+
+    def _learn_costs(self, tokens: int, read: int, took_s: float) -> None:
+        if read < tokens:
+            self._costs.learn_decode(tokens, took_s)
+        elif read >= COMPARABLE_TOKENS or self._costs.prefill_s_per_token is None:
+            self._costs.learn_prefill(read, took_s)
 
     def _advance(self, part: Part, took_s: float) -> int:
         """Take what came of a run's part of a step; how many drafted tokens came true."""

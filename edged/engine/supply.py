@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+from edged.engine.echo_load import echo_load
 from edged.engine.frames import Load
 from edged.engine.plan_frames import Answer, Question, decode_answer, encode
 from edged.errors import ConfigError, EdgedError, EngineUnavailable, ModelFileError, OutOfMemory
@@ -55,6 +56,8 @@ class Supply:
         self.planned: Answer | None = None
         self.profile: str | None = None
         """The hardware profile's name, once it is known."""
+        self.kept_free_bytes = 0
+        """What plans must leave of the available memory, after it has become scarce."""
         self.fault: str | None = None
         """What was to be served last and is not, and why."""
 
@@ -114,9 +117,9 @@ class Supply:
 
     async def next_load(self) -> Load:
         """See ``Loads``."""
-        if self._settings.engine.name == "echo":
-            self.planned = Answer(load=_echo(self._settings))
-            return _echo(self._settings)
+        if self._settings.engine.name == "echo" and self._settings.profile is None:
+            self.planned = Answer(load=echo_load(self._settings))
+            return echo_load(self._settings)
         self._look_for_memory()
         if self._unverified:
             log.info("the last stop was no clean one: models are compared with their checksums")
@@ -206,6 +209,10 @@ class Supply:
         if is_recent and not last.is_of_gpu and available().bytes < last.needed_bytes:
             raise _shortage(last)
 
+    def _planned_with(self, available_bytes: int) -> int:
+        left_bytes = max(0, available_bytes - self.kept_free_bytes)
+        return int(left_bytes * LESS_AFTER_DEATH**self._deaths)
+
     async def _ask(self, worker_bytes: int) -> Answer:
         """A planner's process, from start to end; ``worker_bytes`` will be given back to it.
 
@@ -219,14 +226,14 @@ class Supply:
         now = available()
         question = Question(
             settings=settings.model_dump(
-                include={"state_dir", "profile", "model", "engine", "chat"},
+                include={"state_dir", "profile", "model", "engine", "chat", "throttle"},
                 exclude={"model": {"hub_token"}},
             ),
             chosen=self._selection.model,
             damaged={name: each.problem for name, each in self._left_out.items()},
             may_be_bundled=self._served is not None
             and self._served.model_path == str(BUNDLED_MODEL),
-            available_bytes=int((now.bytes + worker_bytes) * LESS_AFTER_DEATH**self._deaths),
+            available_bytes=self._planned_with(now.bytes + worker_bytes),
             limited_by=now.limited_by,
             total_bytes=now.total_bytes,
             verify=self._unverified,
@@ -264,17 +271,4 @@ def _shortage(planned: Answer) -> OutOfMemory:
         planned.error or "",
         retry_after_s=RETRY_AFTER_S,
         details={"needed": planned.needed_bytes, "available": planned.available_bytes},
-    )
-
-
-def _echo(settings: Settings) -> Load:
-    """The echo engine has no weights to plan for."""
-    return Load(
-        engine="echo",
-        model_path=None,
-        state_dir=str(settings.state_dir),
-        ctx=settings.engine.ctx,
-        slots=settings.engine.slots or 1,
-        threads=settings.engine.threads,
-        echo_step_ms=settings.engine.echo_step_ms,
     )

@@ -40,6 +40,7 @@ from edged.engine.protocol import BatchChunk, Engine, Logits
 from edged.engine.registry import open_engine
 from edged.engine.step_loop import StepLoop
 from edged.errors import EdgedError, EngineFailed, ModelFileError
+from edged.messages import Pace
 
 HEARTBEAT_S = 1.0
 PROCESS_NAME = b"edged-engine"
@@ -48,8 +49,8 @@ OOM_SCORE_ADJUSTMENT = "800"
 _PR_SET_NAME = 15
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _GIVEN_BACK_BYTES = 1 << 20
-FIRST_WIDTHS = (1, 4, 8)
-"""Tokens of the steps that are measured at the start: one, and whole blocks with drafts."""
+FIRST_WIDTHS = (1, 4, 8, 16)
+"""Tokens of the steps that are measured at the start: one, and whole blocks of rows."""
 FIRST_TIMES = 3
 """How often each is; the first of a width sets up its graph, and the least time counts."""
 
@@ -179,19 +180,22 @@ def first_answer(engine: Engine) -> StepCosts:
 
 
 def _take_commands(loop: StepLoop, commands: queue.SimpleQueue[Down | None]) -> None:
-    """Take all that has come; wait for the first one while there is nothing to do.
+    """Take all that has come; wait while there is nothing to do, or a rest is due.
 
     ``None`` only ends the waiting.
     """
     with contextlib.suppress(queue.Empty):
         while True:
-            command = commands.get(block=loop.idle)
+            wait_s = None if loop.idle else loop.rest_s
+            command = commands.get(block=wait_s != 0, timeout=wait_s)
             if isinstance(command, Submit):
                 loop.submit(command)
             elif isinstance(command, Cancel):
                 loop.cancel(command)
             elif isinstance(command, ForgetPrefixes):
                 loop.forget_prefixes()
+            elif isinstance(command, Pace):
+                loop.order(command)
 
 
 def _read(channel: Channel, commands: queue.SimpleQueue[Down | None]) -> None:

@@ -33,6 +33,7 @@ class Admission(Generic[T]):
         self._max_prompts = max_prompts
         self._waiting: dict[Hashable, tuple[int, int, T]] = {}
         self._order = itertools.count()
+        self._returned = itertools.count(-(2**63))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -53,6 +54,10 @@ class Admission(Generic[T]):
         position = sum(other[:2] < rank for other in self._waiting.values())
         self._waiting[entry.key] = (*rank, entry)
         return position
+
+    def put_back(self, entry: T) -> None:
+        """Let an entry wait again that had left, before all others of its priority."""
+        self._waiting[entry.key] = (-entry.priority, next(self._returned), entry)
 
     def next(self) -> T | None:
         """Take the entry whose turn it is."""

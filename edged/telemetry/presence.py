@@ -8,18 +8,33 @@ from typing import Any
 import edged
 from edged.engine.frames import Ready
 from edged.engine.plan_frames import Answer
-from edged.errors import EdgedError
 from edged.hardware.machine import device_name
-from edged.hardware.memory import available, status_bytes
+from edged.hardware.memory import status_bytes
+from edged.messages import Level, Reading
 
 FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "stop")
+MEASURED = ("temperature_c", "forecast_c", "fan_rpm", "clock_mhz", "watts")
 ENGINE_FEATURES = {"llama_cpp": ("json_object", "json_schema")}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How the board is doing, as the governor knows it."""
+
+    level: Level = "nominal"
+    reason: str | None = None
+    sensor: str | None = None
+    limit_c: float | None = None
+    forecast_c: float | None = None
+    reading: Reading | None = None
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Activity:
     """What the daemon knows of the moment; ``since_s`` is Unix time."""
 
+    condition: Condition
     model_state: str
     reason: str | None
     since_s: float
@@ -63,15 +78,26 @@ def card(
 
 
 def state(activity: Activity) -> dict[str, Any]:
-    """The state; temperatures join it with the sensors."""
-    ready = activity.ready
+    """The state: figures that the machine does not give are ``None``."""
+    ready, condition = activity.ready, activity.condition
+    reading = condition.reading or Reading(0.0)
+    memory = reading.memory
     return {
-        "level": "nominal",
-        "reason": activity.reason,
+        "level": condition.level,
+        "reason": condition.reason or activity.reason,
         "since": round(activity.since_s, 3),
         "eta_s": activity.eta_s,
+        "sensor": condition.sensor,
+        "temperature_c": _rounded(reading.temperature_c),
+        "limit_c": condition.limit_c,
+        "forecast_c": condition.forecast_c,
+        "fan_rpm": reading.fan_rpm,
+        "clock_mhz": _rounded(reading.clock_mhz),
+        "watts": _rounded(reading.watts),
         "memory": {
-            "available_bytes": _available_bytes(),
+            "available_bytes": memory.available_bytes if memory else None,
+            "total_bytes": memory.total_bytes if memory else None,
+            "stalled_share": memory.stalled_share if memory else None,
             "needed_bytes": activity.needed_bytes,
             "worker_bytes": resident_bytes(activity.worker_pid),
             "weights_bytes": ready.weights_bytes if ready else None,
@@ -87,16 +113,12 @@ def state(activity: Activity) -> dict[str, Any]:
 
 def changed(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> bool:
     """Whether a state differs in more than what always moves a little."""
-    moving = {"memory", "tokens_per_s", "eta_s"}
+    moving = {"memory", "tokens_per_s", "eta_s", *MEASURED}
     return before is None or any(before[key] != after[key] for key in after if key not in moving)
 
 
-def _available_bytes() -> int | None:
-    """What a load could still take: MemAvailable, or less under a control group's limit."""
-    try:
-        return available().bytes
-    except EdgedError:
-        return None
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 def resident_bytes(pid: int | None, root: Path = Path("/")) -> int | None:

@@ -13,7 +13,7 @@ from edged.engine import handle as module
 from edged.engine.frames import Cancel, Finished, Load, Piece, Ready, Refused, Submit
 from edged.engine.handle import EngineHandle, ModelState
 from edged.errors import EdgedError, OutOfMemory, PromptFailure
-from edged.messages import ChatMessage, Sampling
+from edged.messages import ChatMessage, Pace, Sampling
 
 PATIENCE_S = 30.0
 GREEDY = Sampling(
@@ -64,6 +64,7 @@ class Listener:
         self.frames: asyncio.Queue[Piece | Finished | Refused] = asyncio.Queue()
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.refused: asyncio.Queue[PromptFailure] = asyncio.Queue()
+        self.unloaded: asyncio.Queue[None] = asyncio.Queue()
 
     def engine_ready(self, ready: Ready) -> None:
         self.ready.put_nowait(ready)
@@ -76,6 +77,9 @@ class Listener:
 
     def engine_refused(self, failure: PromptFailure) -> None:
         self.refused.put_nowait(failure)
+
+    def engine_unloaded(self) -> None:
+        self.unloaded.put_nowait(None)
 
 
 @contextlib.asynccontextmanager
@@ -247,3 +251,51 @@ async def test_ending_the_handle_ends_the_worker(tmp_path: Path) -> None:
         pid = handle.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_an_unloaded_worker_is_gone_until_it_is_wanted(tmp_path: Path) -> None:
+    handle = EngineHandle(Fixed(load(tmp_path)))
+    async with served(handle) as listener:
+        await soon(listener.ready)
+        handle.unload("nobody asks")
+        await soon(listener.unloaded)
+        unloaded = handle.state, handle.pid, handle.reason
+        handle.load()
+        await soon(listener.ready)
+
+        assert unloaded == (ModelState.UNLOADED, None, "nobody asks")
+        assert handle.state is ModelState.SERVING
+
+
+async def test_an_unloading_is_no_failure(tmp_path: Path) -> None:
+    handle = EngineHandle(Fixed(load(tmp_path)))
+    async with served(handle) as listener:
+        await soon(listener.ready)
+        handle.unload("nobody asks")
+        await soon(listener.unloaded)
+
+        assert listener.lost.empty()
+
+
+async def test_while_it_is_unloaded_prompts_can_be_refused(tmp_path: Path) -> None:
+    handle = EngineHandle(Fixed(load(tmp_path)))
+    async with served(handle) as listener:
+        await soon(listener.ready)
+        handle.unload("memory is scarce")
+        await soon(listener.unloaded)
+        handle.refuse(OutOfMemory("memory is scarce"))
+
+        assert handle.state is ModelState.REFUSED
+        assert (await soon(listener.refused)).error == "memory is scarce"
+
+
+async def test_a_pace_holds_for_the_next_worker_too(tmp_path: Path) -> None:
+    handle = EngineHandle(Fixed(load(tmp_path)))
+    async with served(handle) as listener:
+        await soon(listener.ready)
+        handle.pace(Pace(max_prompt_tokens=5))
+        handle.restart()
+        await soon(listener.ready)
+        handle.submit(submit(1, "far too long for that"))
+
+        assert (await soon(listener.frames)).code == "out_of_memory"

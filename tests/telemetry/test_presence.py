@@ -10,16 +10,35 @@ import pytest
 import edged
 from edged.engine.frames import Load, Ready
 from edged.engine.plan_frames import Answer
+from edged.messages import MemoryReading, Reading
 from edged.telemetry import presence
 from edged.telemetry.presence import (
     Activity,
+    Condition,
     changed,
     resident_bytes,
     state,
 )
 
+HOT = Condition(
+    level="throttled",
+    reason="cpu-thermal: held below 80 °C",
+    sensor="cpu-thermal",
+    limit_c=80.0,
+    forecast_c=79.6,
+    reading=Reading(
+        1.0,
+        temperature_c=79.412,
+        temperature_sensor="cpu-thermal",
+        fan_rpm=2400,
+        clock_mhz=1500.04,
+        watts=5.567,
+        memory=MemoryReading(2**30, 2**33, "MemAvailable", stalled_share=0.02),
+    ),
+)
 READY = Ready("llama_cpp", "phi-3-mini", "Q4_0", 4096, 2, 1.5, 10, 20)
 ACTIVITY = Activity(
+    condition=Condition(),
     model_state="serving",
     reason=None,
     since_s=1234.56789,
@@ -121,6 +140,13 @@ def test_the_state_says_what_the_node_is_doing() -> None:
         "level": "nominal",
         "reason": None,
         "eta_s": None,
+        "sensor": None,
+        "temperature_c": None,
+        "limit_c": None,
+        "forecast_c": None,
+        "fan_rpm": None,
+        "clock_mhz": None,
+        "watts": None,
         "since": 1234.568,
         "queued": 3,
         "active": 1,
@@ -137,10 +163,38 @@ def test_the_state_says_how_much_memory_the_worker_holds() -> None:
 
 
 def test_the_state_says_how_much_a_load_needs_and_could_take() -> None:
-    memory = state(ACTIVITY)["memory"]
+    memory = state(replace(ACTIVITY, condition=HOT))["memory"]
 
-    assert memory["needed_bytes"] == 30
-    assert memory["available_bytes"] > 2**20
+    assert (memory["needed_bytes"], memory["available_bytes"]) == (30, 2**30)
+
+
+def test_the_state_of_a_hot_board_says_how_hot_it_is_and_may_be() -> None:
+    said = state(replace(ACTIVITY, condition=HOT))
+
+    assert {key: said[key] for key in ("level", "reason", "sensor", "fan_rpm")} == {
+        "level": "throttled",
+        "reason": "cpu-thermal: held below 80 °C",
+        "sensor": "cpu-thermal",
+        "fan_rpm": 2400,
+    }
+    assert {key: said[key] for key in ("temperature_c", "limit_c", "forecast_c", "watts")} == {
+        "temperature_c": 79.4,
+        "limit_c": 80.0,
+        "forecast_c": 79.6,
+        "watts": 5.6,
+    }
+
+
+def test_a_level_that_changes_is_something_new() -> None:
+    assert changed(state(ACTIVITY), state(replace(ACTIVITY, condition=HOT)))
+
+
+def test_a_temperature_that_moves_a_little_is_not() -> None:
+    warmer = replace(HOT, reading=replace(HOT.reading, temperature_c=79.9))
+
+    assert not changed(
+        state(replace(ACTIVITY, condition=HOT)), state(replace(ACTIVITY, condition=warmer))
+    )
 
 
 def test_without_a_worker_its_memory_is_unknown() -> None:
