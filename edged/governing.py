@@ -18,7 +18,7 @@ from edged.errors import OutOfMemory, Overheated
 from edged.hardware.clock import Clock
 from edged.hardware.memory import status_bytes
 from edged.hardware.sensors import Sensors
-from edged.messages import Pace, Reading
+from edged.messages import MemoryReading, Pace, Reading
 from edged.pipeline import Pipeline
 from edged.settings import Settings
 from edged.telemetry.presence import Condition
@@ -38,7 +38,7 @@ FORGET_EVERY_S: Final = 2.0
 GROW_AFTER_S: Final = 600.0
 """With memory enough for so long, a context that was made smaller is given back."""
 KEPT_FREE_BYTES: Final = 256 * 2**20
-"""What a smaller plan leaves of the memory that became scarce."""
+"""What a smaller plan leaves of the memory that became scarce, at the most."""
 
 
 class Governing:
@@ -61,6 +61,8 @@ class Governing:
         self._busy_s = time.monotonic()
         self._forgot_s = 0.0
         self._step = Step.NONE
+        self._last_memory: MemoryReading | None = None
+        self._replanning: asyncio.Task[None] | None = None
         self._ended_s: float | None = None
         self._plenty_s = time.monotonic()
         self.condition = Condition()
@@ -74,6 +76,8 @@ class Governing:
                 await asyncio.sleep(LOOK_S)
         finally:
             self._clock.restore()
+            if self._replanning is not None:
+                self._replanning.cancel()
 
     def _know_the_board(self) -> None:
         """As soon as a plan has told; before that only the memory is watched."""
@@ -104,6 +108,7 @@ class Governing:
         demand = Demand(self._pipeline.queued, self._pipeline.reading, active)
         thermal = self._thermal.decide(reading, demand) if self._thermal is not None else None
         memory = self._memory.decide(reading.memory, self._usage(), time.monotonic())
+        self._last_memory = reading.memory
         self._pace(thermal, memory)
         if thermal is not None:
             self._watts = thermal.watts
@@ -155,16 +160,30 @@ class Governing:
             self._ended_s = None
             self._engine.load()
         if memory.step is Step.SHRINK_CONTEXT and before is not Step.SHRINK_CONTEXT:
-            self._plan_anew(KEPT_FREE_BYTES)
+            self._plan_anew(self._kept_free_bytes())
         if memory.step is not Step.NONE:
             self._plenty_s = now_s
         elif self._supply.kept_free_bytes and now_s - self._plenty_s >= GROW_AFTER_S:
             self._plan_anew(0)
 
+    def _kept_free_bytes(self) -> int:
+        """A part of what there is without the worker, else no plan would fit at all."""
+        memory, held_bytes = self._last_memory, self._usage().worker_bytes or 0
+        there_bytes = held_bytes + (memory.available_bytes if memory is not None else 0)
+        return min(KEPT_FREE_BYTES, there_bytes // 4)
+
     def _plan_anew(self, kept_free_bytes: int) -> None:
-        """Load again with more, or less, left to others; only where nobody is being answered."""
-        if self._engine.ready is not None and not self._pipeline.active:
+        """Find out whether another plan would serve better with so much left to others."""
+        if self._replanning is None or self._replanning.done():
             self._supply.kept_free_bytes = kept_free_bytes
+            self._replanning = asyncio.create_task(self._replan(), name="replan")
+
+    async def _replan(self) -> None:
+        """Only where nobody is being answered: memory must be worth a load, not a prompt."""
+        pid = self._engine.pid
+        if pid is None or not await self._supply.would_differ(status_bytes(pid, "RssAnon")):
+            return
+        if self._engine.ready is not None and not self._pipeline.active:
             self._engine.hold()
             self._engine.restart()
 

@@ -115,6 +115,14 @@ class Supply:
             return False
         return True
 
+    async def would_differ(self, worker_bytes: int) -> bool:
+        """Whether a plan made now, with what the worker gives back, is another than what serves."""
+        try:
+            planned = await self._ask(worker_bytes)
+        except EdgedError:
+            return False
+        return planned.load is not None and planned.load != self._served
+
     async def next_load(self) -> Load:
         """See ``Loads``."""
         if self._settings.engine.name == "echo" and self._settings.profile is None:

@@ -83,3 +83,20 @@ def test_a_group_of_v2_that_keeps_the_controller_to_itself_is_no_parent(
     monkeypatch.setattr("cgroup.groups", lambda *_: (Group("/", tmp_path, 2),))
     with pytest.raises(NoGroup, match="does not hand the memory controller on"):
         make_group(f"edged-test-{os.getpid()}")
+
+
+def test_in_v2_the_same_is_found_under_other_names(tmp_path: Path) -> None:
+    files = {
+        "memory.max": "max\n",
+        "memory.swap.max": "max\n",
+        "memory.current": "4096\n",
+        "memory.events": "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    group = MemoryGroup(tmp_path, version=2)
+
+    assert (group.limit_bytes, group.usage_bytes, group.oom_kills) == (None, 4096, 1)
+    group.limit(LIMIT_MIB * MIB)
+    assert group.limit_bytes == LIMIT_MIB * MIB
+    assert (tmp_path / "memory.swap.max").read_text() == "0"

@@ -47,28 +47,37 @@ def wait_for(watcher: BusClient, **wanted: object) -> dict[str, Any]:
     ).json
 
 
+def ends_of(client: BusClient, prompts: set[str]) -> dict[str, dict[str, Any]]:
+    """The terminal messages of all of them."""
+    ends: dict[str, dict[str, Any]] = {}
+    while prompts - ends.keys():
+        got = client.wait_for(lambda got: "/completion/" in got.topic, what="a terminal").json
+        if got["type"] in ("done", "failed"):
+            ends[got["id"]] = got
+    return ends
+
+
 def test_a_growing_neighbour_costs_memory_step_by_step_and_nobodys_prompt(
     node: Node, group: MemoryGroup, watcher: BusClient, broker: Broker
 ) -> None:
     wait_for(watcher, level="nominal", model_state="serving")
-    ends: list[dict[str, Any]] = []
+    levels: list[str] = []
     with BusClient(broker.port) as client, Neighbour(group.folder, STEP_MIB, EVERY_S) as neighbour:
-        seen = set()
-        while "paused" not in seen:
-            ends.append(client.ask("tight", prompt="turn on the lamp in the kitchen")[-1])
+        prompts = set()
+        while "paused" not in levels:
+            prompts.add(client.send_prompt("tight", prompt="turn on the lamp in the kitchen"))
+            neighbour.grown_mib()
             while not watcher.inbox.empty():
-                seen.add(watcher.next().json["level"])
-            if "paused" not in seen:
-                neighbour.grown_mib()
+                levels.append(watcher.next().json["level"])
         neighbour.hold()
-        waiting = client.send_prompt("tight", prompt="turn off the lamp in the kitchen")
+        prompts.add(client.send_prompt("tight", prompt="turn off the lamp in the kitchen"))
         unloaded = wait_for(watcher, model_state="unloaded")
         neighbour.end()
-        ends.append(list(client.replies(waiting))[-1])
+        ends = ends_of(client, prompts)
         wait_for(watcher, level="nominal", model_state="serving")
 
     assert group.oom_kills == 0
-    assert "trimmed" in seen
+    assert "trimmed" in levels
     assert unloaded["memory"]["worker_bytes"] is None
-    assert {end["type"] for end in ends} == {"done"}
-    assert {end["finish_reason"] for end in ends} == {"stop"}
+    assert {end["type"] for end in ends.values()} == {"done"}
+    assert {end["finish_reason"] for end in ends.values()} == {"stop"}
