@@ -20,13 +20,15 @@ POWER_SD_W: Final = 0.5
 DRIFT_SD_C: Final = 0.03
 """How far the offset moves in a second: a room that is heated, sun on the case."""
 _START_SD_C: Final = (3.0, 8.0, 10.0)
-GAIN_RATE: Final = 0.002
+GAIN_RATE: Final = 0.006
 GAIN_BOUNDS: Final = (0.4, 2.0)
 EXCITED_W: Final = 0.3
 """Standard deviation of the watts over some minutes, from which on a fan's factor is learnt."""
 EXCITEMENT_S: Final = 300.0
 DRIFT_S: Final = 30.0
 """How long a drift is averaged over."""
+MOST_SPREAD_C: Final = 1.5
+"""However noisy the sensor: the estimate must go on following it."""
 SPREAD_S: Final = 60.0
 """How long the spread of the surprises is averaged over."""
 
@@ -54,10 +56,11 @@ class Observer:
         self._fan_step = 0
         self._mean_w: float | None = None
         self._variance_w = 0.0
+        self._surprise_c = 0.0
         self.drift_c_per_s = 0.0
         """How fast it has been getting warmer of late beyond what the model knows."""
         self.spread_c = SENSOR_SD_C
-        """Root mean square of the surprises of late."""
+        """Standard deviation of readings around what they should be, of late."""
 
     @property
     def temperature_c(self) -> float | None:
@@ -150,8 +153,13 @@ class Observer:
             [p[row][column] - sums[row] * sums[column] / variance for column in range(3)]
             for row in range(3)
         ]
+        # Of what changes from one to the next: a lasting surprise is drift, not noise.
         share = min(took_s / SPREAD_S, 1.0)
-        self.spread_c = math.sqrt((1 - share) * self.spread_c**2 + share * surprise_c**2)
+        noise = (surprise_c - self._surprise_c) ** 2 / 2
+        self._surprise_c = surprise_c
+        self.spread_c = min(
+            math.sqrt((1 - share) * self.spread_c**2 + share * noise), MOST_SPREAD_C
+        )
         if self._variance_w > EXCITED_W**2:
             self._learn_gain(surprise_c)
 
@@ -168,6 +176,6 @@ class Observer:
         assert self._state is not None
         assert self._mean_w is not None
         outer = self._stages[1]
-        unusual_c = self._state[1] - outer.r_k_per_w * self._mean_w
+        unusual_c = self._state[1] - outer.r_k_per_w * self.gain * self._mean_w
         gain = self.gain + GAIN_RATE * surprise_c * unusual_c / max(1.0, outer.r_k_per_w)
         self._gains[self._fan_step] = min(max(gain, GAIN_BOUNDS[0]), GAIN_BOUNDS[1])

@@ -122,7 +122,8 @@ def test_a_fan_that_helps_is_learnt_while_the_load_changes() -> None:
             for _ in range(300):
                 observer.update(STEP_S, watts, board.step(watts), 2)
 
-    assert observer.gain == pytest.approx(0.4, abs=0.25)
+    # Slowly: most of it is the offset's for a long time.
+    assert 0.4 < observer.gain < 0.8
 
 
 def test_nothing_is_learnt_of_a_fan_while_the_load_is_steady() -> None:
