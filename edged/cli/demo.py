@@ -1,29 +1,24 @@
 """``edged demo``: broker, daemon, model and one prompt, and nothing left behind."""
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from edged.cli.ask import Asking
-from edged.cli.bus import Bus, Node
+from edged.cli.bus import Bus
 from edged.cli.local_broker import local_broker
+from edged.cli.local_daemon import local_daemon, wait_until_serving
 from edged.errors import EdgedError
 from edged.settings import MqttSettings
 from edged.transports.topics import ANONYMOUS
 
 DEFAULT_PROMPT = "What can you do?"
 NODE = "demo"
-READY_S = 120.0
-STOP_S = 10.0
 
 
 @click.command(name="demo")
@@ -44,9 +39,9 @@ def command(prompt: str, next_command: str | None) -> None:
             host="127.0.0.1", port=port, protocol="3.1.1" if name == "amqtt" else "5"
         )
         with console.status("starting the daemon and loading the model …"):
-            daemon = stack.enter_context(_daemon(folder, settings))
+            daemon = stack.enter_context(local_daemon(NODE, folder, settings))
             bus = stack.enter_context(Bus(settings))
-            node = _wait_until_serving(bus, daemon, folder / "daemon.log")
+            node = wait_until_serving(NODE, bus, daemon, folder)
         card = node.card
         console.print(f"[green]✓[/] daemon    edged {card['version']}, node {NODE}")
         console.print(
@@ -76,56 +71,6 @@ def command(prompt: str, next_command: str | None) -> None:
         f'… and ask it:         {program} ask "is the garage door closed?"',
         soft_wrap=True,
     )
-
-
-@contextlib.contextmanager
-def _daemon(folder: Path, mqtt: MqttSettings) -> Iterator["subprocess.Popen[bytes]"]:
-    # Nothing of how a real node on this machine reaches its broker, the password least of all.
-    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("EDGED_MQTT__")}
-    inherited.pop("CREDENTIALS_DIRECTORY", None)
-    environment = inherited | {
-        "EDGED_CONFIG": os.devnull,
-        "EDGED_NODE": NODE,
-        "EDGED_STATE_DIR": str(folder / "state"),
-        "EDGED_MQTT__HOST": mqtt.host,
-        "EDGED_MQTT__PORT": str(mqtt.port),
-        "EDGED_MQTT__PROTOCOL": mqtt.protocol,
-    }
-    with (folder / "daemon.log").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edged", "run"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C is ours; we end it
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_serving(bus: Bus, daemon: "subprocess.Popen[bytes]", log: Path) -> Node:
-    until_s = time.monotonic() + READY_S
-    while time.monotonic() < until_s and daemon.poll() is None:
-        node = bus.nodes(wait_s=0.2).get(NODE)
-        if node is None or not node.is_online:
-            continue
-        if node.state.get("model_state") == "refused":
-            raise EdgedError(f"the model cannot be served: {node.state.get('reason')}")
-        if node.state.get("model_state") == "serving" and node.card.get("model"):
-            return node
-    raise EdgedError(f"the daemon does not serve; its log ends with:\n{_tail(log)}")
-
-
-def _tail(log: Path, lines: int = 10) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _literal(text: str) -> str:

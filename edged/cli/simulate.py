@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from edged.cli.real_engine import run_real
 from edged.cli.simulation_table import report
 from edged.errors import EdgedError
 from edged.simulation.plot import plot
@@ -43,6 +44,11 @@ _MINUTES: Final = click.FloatRange(0, 10_000, min_open=True)
 @click.option("--minutes", type=_MINUTES, default=60.0, show_default=True, help="Virtual ones.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of prompts and of noise.")
 @click.option("--no-clock", is_flag=True, help="The cap on the clock is not granted.")
+@click.option(
+    "--real-engine",
+    is_flag=True,
+    help="In real time, around a real node with the bundled model; prompts without a pause.",
+)
 @click.option("--json", "for_programs", is_flag=True, help="For programs: docs/throttling-twin.md.")
 @click.option(
     "--plot",
@@ -59,6 +65,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     minutes: float,
     seed: int,
     no_clock: bool,
+    real_engine: bool,
     for_programs: bool,
     picture: Path | None,
 ) -> None:
@@ -69,6 +76,11 @@ def command(  # noqa: PLR0917 (click passes them by name)
     if picture is not None and importlib.util.find_spec("matplotlib") is None:
         raise EdgedError("--plot needs matplotlib; install it with: pip install matplotlib")
     scenario = Scenario(profile, case, ambient, workload, minutes, seed, not no_clock)
+    if real_engine:
+        with _progress(minutes) as progress:
+            seen = run_real(scenario, progress)
+        click.echo(json.dumps(seen, indent=2, ensure_ascii=False))
+        return
     with _progress(minutes * (2 if policy != "oracle" else 1)) as progress:
         results = simulate(scenario, policy, progress=progress, with_series=picture is not None)
         oracle = results

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -87,6 +88,8 @@ def command(config: Path | None, node: str | None, once: bool) -> None:
     settings = load_settings(config).mqtt
     console = Console(markup=False, highlight=False, emoji=False)
     watched = Watched(settings.topic_root, node)
+    # A shell starts what it runs in the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         _find(settings, watched)
         if once or not console.is_terminal or console.is_dumb_terminal:

@@ -211,8 +211,9 @@ class Screen:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
+        until_s = time.monotonic() + PATIENCE_S
         while self.read():
-            pass
+            assert time.monotonic() < until_s, f"it goes on: {self.plain}"
         return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
