@@ -10,8 +10,8 @@ from edged.messages import Reading
 
 RECENT: Final = 11
 """Readings whose median is believed,"""
-DOUBT_SPREADS: Final = 0.5
-"""beyond half of what readings are spread: noise of a degree must not count as heat."""
+DOUBT_SPREADS: Final = 0.7
+"""beyond some of what readings are spread: noise of a degree must not count as heat."""
 AGREED: Final = 2
 """So many readings in a row decide at once where it is urgent."""
 BACK_BELOW_C: Final = 2.0

@@ -25,10 +25,12 @@ HORIZON_S: Final = 5.0
 FORECAST_S: Final = 60.0
 """What the state shows: the temperature so far ahead, at the pace of now."""
 MARGIN_C: Final = 0.2
-MARGIN_SPREADS: Final = 0.7
+MARGIN_SPREADS: Final = 0.5
 MOST_MARGIN_C: Final = 3.0
 """Below the limit by this much, and by the spread of the readings around their forecast."""
-DRIFT_AHEAD_S: Final = 12.0
+BURST_SPREADS: Final = 1.0
+"""A sprint is over before a noisy or late sensor has told of it, so it keeps further away."""
+DRIFT_AHEAD_S: Final = 16.0
 """A drift that the model does not know goes on: over the horizon, and what estimating it lags."""
 BELOW_PASSIVE_C: Final = 5.0
 """Where no profile names a limit: so far below the passive trip point."""
@@ -152,10 +154,11 @@ class ThermalGovernor:
         if self._observer.temperature_c is not None:
             forecast = self._observer.forecast(HORIZON_S)
             target_c = limit_c - self._margin_c()
-            prefill_w = forecast.budget_w(target_c)
+            sprint_c = BURST_SPREADS * self._observer.spread_c * self._headroom.share
+            prefill_w = forecast.budget_w(target_c - sprint_c)
             # Headroom is worth working cooler for, but not stopping.
             sparing_w = forecast.budget_w(target_c - self._reserve_c(coolest_w))
-            decode_w = min(prefill_w, max(sparing_w, coolest_w))
+            decode_w = min(forecast.budget_w(target_c), max(sparing_w, coolest_w))
         if heat is Heat.OVER:
             prefill_w, decode_w = min(prefill_w, coolest_w), min(decode_w, coolest_w)
             reason = f"above its limit of {limit_c:g} °C, or slowed down by the firmware"
