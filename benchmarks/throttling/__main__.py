@@ -41,7 +41,7 @@ def main(only: str, minutes: float, no_clock: bool, robust: bool, json_file: Pat
     results = _run(chosen)
     goals = ROBUST_GOALS if robust else GOALS
     verdicts = judge(results, goals)
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
     for table in tables(results, verdicts):
         console.print(table)
         console.print()

@@ -25,7 +25,7 @@ def tables(results: dict[Cell, Results], verdicts: dict[Cell, list[str]]) -> Ite
             shown.add_column(name, no_wrap=True)
         for name in COLUMNS:
             shown.add_column(name, justify="right", no_wrap=True)
-        shown.add_column("note")
+        shown.add_column("note", no_wrap=True)
         for cell in part:
             missed = verdicts.get(cell, [])
             note = "misses: " + ", ".join(missed) if missed else _note(cell, results)
