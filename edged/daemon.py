@@ -131,9 +131,6 @@ class Daemon:
                     faults=tuple(faults),
                 )
             )
-            if presence.changed(last, state) or now_s - last_s >= STATE_EVERY_S:
-                self._transport.publish_state(state)
-                last, last_s = state, now_s
             speed = self._pipeline.decode_tokens_per_s
             if speed is not None and abs(speed - (shown_speed or 0)) > SPEED_STEP * speed:
                 shown_speed = round(speed, 1)
@@ -146,6 +143,10 @@ class Daemon:
                     planned,
                 )
             )
+            # After the card: who reads that a model serves finds there which.
+            if presence.changed(last, state) or now_s - last_s >= STATE_EVERY_S:
+                self._transport.publish_state(state)
+                last, last_s = state, now_s
             await asyncio.sleep(STATE_LOOK_S)
 
     def _reason(self) -> str | None:
