@@ -74,9 +74,10 @@ class MqttTransport:
         """Subscribe, and say that we are here; the broker may have forgotten everything."""
         require_client = self._settings.mqtt.require_client
         self._connection.subscribe(self._topics.subscriptions(require_client=require_client))
-        self._connection.publish(Publish(self._topics.status, b"online", qos=1, retain=True))
+        # First what we are: else the card and state of a daemon that died would be taken for ours.
         for message in self._retained.values():
             self._connection.publish(message)
+        self._connection.publish(Publish(self._topics.status, b"online", qos=1, retain=True))
 
     def received(self, incoming: Incoming) -> None:
         """A publish on one of our topics."""
