@@ -7,6 +7,8 @@ from typing import Final
 
 LOOK_S: Final = 1.0
 """How long is averaged over, at the least."""
+REST_S: Final = 0.1
+"""Between two steps of the same work less time passes than this; a look takes 0.1 ms."""
 _IDLE_FIELDS: Final = (3, 4)
 _GUEST_FIELDS: Final = slice(0, 8)
 """user, nice, system, idle, iowait, irq, softirq, steal of /proc/stat (proc(5)); guest times are
@@ -20,15 +22,20 @@ class OtherWork:
         self._stat = root / "proc/stat"
         self._last: tuple[float, float, float] | None = None
         self._cores: float | None = None
+        self._worked_s = 0.0
 
     def resume(self) -> None:
         """Work begins again; what others did while this process rested does not count."""
-        if self._last is not None and time.monotonic() - self._last[0] > LOOK_S:
+        now_s = time.monotonic()
+        if self._last is None or now_s - self._worked_s < REST_S:
+            return
+        if now_s - self._last[0] > LOOK_S:
             self._last = self._look()
 
     def cores(self) -> float | None:
         """``None`` until it is known, and where the kernel does not tell."""
-        if self._last is not None and time.monotonic() - self._last[0] < LOOK_S:
+        self._worked_s = time.monotonic()
+        if self._last is not None and self._worked_s - self._last[0] < LOOK_S:
             return self._cores
         seen = self._look()
         if seen is not None and self._last is not None:
