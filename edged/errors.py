@@ -14,12 +14,14 @@ EdgedError                     one line on stderr, exit code 1
     ├── DuplicateConflict      409  duplicate_conflict
     ├── PromptTooLong          413  prompt_too_long
     ├── QueueFull              429  queue_full             retry later
+    ├── ClientQuota            429  client_quota           retry later
     ├── Cancelled              499  cancelled
     ├── InternalFailure        500  internal
     ├── EngineFailed           500  engine_failed          retry later, unless the model is refused
     ├── Overheated             503  overheated             retry later
     ├── Draining               503  draining               retry later
-    └── OutOfMemory            507  out_of_memory          retry later
+    ├── OutOfMemory            507  out_of_memory          retry later
+    └── DiskFull               507  disk_full              retry later
 """
 
 from collections.abc import Mapping
@@ -140,6 +142,14 @@ class QueueFull(PromptFailure):
     retryable = True
 
 
+class ClientQuota(PromptFailure):
+    """A client has as many prompts or tokens as the operator gives one."""
+
+    code = "client_quota"
+    status = 429
+    retryable = True
+
+
 class Cancelled(PromptFailure):
     """The requester cancelled a prompt that had not started."""
 
@@ -167,6 +177,14 @@ class OutOfMemory(PromptFailure):
     """No model fits what is available now; needed and available are in ``details``."""
 
     code = "out_of_memory"
+    status = 507
+    retryable = True
+
+
+class DiskFull(PromptFailure):
+    """The prompt cannot be written down, so nothing can be promised about it."""
+
+    code = "disk_full"
     status = 507
     retryable = True
 

@@ -6,7 +6,7 @@ already checked, frozen and free of any transport's vocabulary.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from edged.errors import DetailValue, PromptFailure
 
@@ -63,6 +63,10 @@ class Prompt:
     model: str | None = None
     grammar: str | None = None
     """What the answer must keep to, as GBNF."""
+    session: str | None = None
+    """The conversation that ``messages`` go on; of this client."""
+    session_reset: bool = False
+    """Whether that conversation begins anew."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,6 +81,17 @@ class Usage:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True)
+class SessionUse:
+    """What a conversation holds after this prompt, and how many of its turns left for it.
+
+    A turn is what was asked and the answer to it.
+    """
+
+    turns: int
+    left: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,7 @@ class Done:
     usage: Usage
     timings: Timings
     seed: int
+    session: SessionUse | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +185,30 @@ class Reply:
     message: ReplyMessage
 
 
-Send = Callable[[Reply], None]
-"""How a transport takes a reply; it never raises and never blocks."""
+class Send(Protocol):
+    """How a transport takes a reply; it never raises and never blocks.
+
+    ``delivered`` is called once the other side has taken responsibility for the reply.
+    """
+
+    def __call__(self, reply: Reply, delivered: Callable[[], None] | None = None) -> None: ...
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a prompt came from: how to answer it, now and after a restart.
+
+    ``address`` is the transport's own, from which it makes ``send`` again. ``acknowledge`` tells
+    the other side that the prompt is ours now, or was refused.
+    """
+
+    send: Send
+    address: str = ""
+    acknowledge: Callable[[], None] = _nothing
 
 
 Level = Literal["nominal", "trimmed", "throttled", "paused"]

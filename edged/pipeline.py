@@ -1,6 +1,6 @@
 """One prompt, one straight line.
 
-decoded Prompt → admitted → queued → engine slot → token pieces → sequenced replies → done
+decoded Prompt → spooled, admitted → queued → engine slot → token pieces → sequenced replies → done
 
 Everything here runs in the daemon's event loop. A transport calls ``submit`` and
 ``cancel``; the engine's handle calls the ``engine_…`` methods; whatever goes wrong in
@@ -8,12 +8,14 @@ between is answered to whoever asked.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
-from edged.engine.frames import Cancel, Finished, Piece, Ready, Refused, Submit
+from edged.answers import Answers
+from edged.dispatch import Dispatch, expired
+from edged.engine.frames import Finished, Piece, Ready, Refused
 from edged.engine.handle import EngineHandle, ModelState
 from edged.errors import (
     Cancelled,
@@ -26,16 +28,28 @@ from edged.errors import (
     OutOfMemory,
     PromptFailure,
     PromptTooLong,
-    UnknownModel,
 )
-from edged.messages import Accepted, Level, Prompt, Send, Timings, Usage, Waiting
-from edged.spool.admission import Admission
+from edged.job import Job
+from edged.messages import (
+    Accepted,
+    Level,
+    Origin,
+    Prompt,
+    Reply,
+    Send,
+    Usage,
+    Waiting,
+)
+from edged.settings import QueueSettings
+from edged.spool.sessions import NewTurn
+from edged.spool.spool import Spool
 from edged.stream import ReplyStream
 
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 15.0
 STOPPING = "the node is stopping; ask it again when it is back, or another"
+KEPT = "the node is stopping; this prompt is kept, and answered when it is back"
 # A speed taken from fewer tokens says more about the first step than about the model.
 MEANINGFUL_TOKENS = 8
 
@@ -44,41 +58,20 @@ _REFUSALS: dict[str, type[PromptFailure]] = {
 }
 
 
-@dataclass
-class Job:
-    """A prompt on its way; times are on the loop's clock."""
-
-    number: int
-    prompt: Prompt
-    stream: ReplyStream
-    arrived_s: float
-    started_s: float | None = None
-    first_token_s: float | None = None
-    n: int = 0
-    deadline: asyncio.TimerHandle | None = field(default=None, repr=False)
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.prompt.key
-
-    @property
-    def priority(self) -> int:
-        return self.prompt.priority
-
-
 class Pipeline:
     """Takes prompts and answers each of them once."""
 
-    def __init__(self, node: str, engine: EngineHandle, max_prompts: int) -> None:
+    def __init__(
+        self, node: str, engine: EngineHandle, spool: Spool, limits: QueueSettings
+    ) -> None:
         self._node = node
         self._engine = engine
-        self._queue: Admission[Job] = Admission(max_prompts)
+        self._spool = spool
+        self._answers: Answers
+        self._dispatch = Dispatch(engine, spool, limits, self._fail)
+        self._queue, self._active = self._dispatch.queue, self._dispatch.active
         self._jobs: dict[tuple[str, str], Job] = {}
-        self._active: dict[int, Job] = {}
-        self._numbers = itertools.count(1)
-        self._draining = False
-        self._sleeps = False
-        self._idle = asyncio.Event()
+        self._numbers = itertools.count(spool.last_number + 1)
         self._job_s: float | None = None
         self.decode_tokens_per_s: float | None = None
         """Smoothed over the prompts finished so far."""
@@ -93,6 +86,21 @@ class Pipeline:
     def job_s(self) -> float | None:
         """How long a prompt takes, smoothed; ``None`` before the first."""
         return self._job_s
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the node is about to stop."""
+        return self._dispatch.drains
+
+    @property
+    def can_take(self) -> bool:
+        """Whether a prompt that came now would be answered soon, as far as it depends on us."""
+        return (
+            self._engine.ready is not None
+            and not (self._dispatch.drains or self._dispatch.sleeps or self._level == "paused")
+            and len(self._queue) < self._queue.limits.max_prompts
+            and self._spool.no_room is None
+        )
 
     @property
     def queued(self) -> int:
@@ -111,36 +119,41 @@ class Pipeline:
 
     # From the transports
 
-    def submit(self, prompt: Prompt, send: Send) -> None:
-        """Take a prompt; every outcome, a refusal too, goes through ``send``."""
-        known = self._jobs.get(prompt.key)
-        if known is not None and known.prompt.digest == prompt.digest:
-            known.stream.repeat_accepted()
+    def recover(self, send_to: Callable[[str], Send]) -> None:
+        """Before anything else: go on with what was promised before the daemon's last end.
+
+        ``send_to`` is how a transport answers to an address that was kept.
+        """
+        self._answers = Answers(self._spool, send_to)
+        self._answers.send_undelivered()
+        for kept in self._spool.recover():
+            job = self._job(
+                kept.number, kept.prompt, Origin(send_to(kept.address), kept.address), kept.restarts
+            )
+            job.deaths = kept.deaths
+            self._keep(job, self._queue.restore(job))
+            job.stream.accept(job.accepted)
+            self._set_deadline(job, kept.age_s)
+
+    def submit(self, prompt: Prompt, origin: Origin) -> None:
+        """Take a prompt; every outcome, a refusal too, goes to its origin."""
+        if self._was_asked_before(prompt, origin):
             return
-        stream = ReplyStream(prompt, send)
-        now_s = asyncio.get_running_loop().time()
-        job = Job(next(self._numbers), prompt, stream, arrived_s=now_s)
+        job = self._job(next(self._numbers), prompt, origin)
         try:
-            self._check(prompt, known)
-            position = self._queue.admit(job, retry_after_s=self._job_s)
+            self._check(prompt)
+            position = self._queue.admit(job, job.arrived_s, retry_after_s=self._job_s)
+            self._keep(job, position)
+            self._check_deadline(job)
         except PromptFailure as failure:
-            stream.fail(failure)
+            self._refuse(job, failure)
             return
-        self._jobs[job.key] = job
-        ready = self._engine.ready
-        stream.accept(
-            Accepted(
-                node=self._node,
-                model=ready.model if ready else None,
-                position=position,
-                eta_s=self._eta_s(position),
-            )
+        self._set_deadline(job)
+        # Begun while it is being written: what is slow is the disk or the prompt, seldom both.
+        self._spool.accept(
+            job.number, prompt, origin.address, lambda failure: self._is_kept(job, failure)
         )
-        if prompt.deadline_s is not None:
-            job.deadline = asyncio.get_running_loop().call_later(
-                prompt.deadline_s, self._pass_deadline, job
-            )
-        self._dispatch()
+        self._dispatch.go()
 
     def cancel(self, client: str, prompt_id: str) -> bool:
         """Stop a prompt of this client; ``False`` when there is none of that id."""
@@ -149,14 +162,25 @@ class Pipeline:
             return False
         if self._queue.remove(job.key) is not None:
             self._fail(job, Cancelled("the prompt was cancelled before it started"))
-        else:
-            self._engine.cancel(Cancel(job.number, "cancelled"))
+        elif not job.is_ended:
+            self._dispatch.stop(job, "cancelled")
         return True
 
-    def drain(self) -> None:
-        """Refuse what comes, and end what is here: the daemon is about to stop."""
-        self._draining = True
-        self._fail_all(list(self._jobs.values()), Draining(STOPPING))
+    async def drain(self, limit_s: float) -> None:
+        """Refuse what comes, end who is being answered, within a limit; the rest stays kept."""
+        self._dispatch.drains = True
+        for job in self._jobs.values():
+            if job.number not in self._active and job.prompt.stream and not job.is_ended:
+                job.stream.wait(Waiting(self._level, KEPT, None))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._dispatch.wait_until_idle(), limit_s)
+        for job in self._active.values():
+            if job.prompt.stream:
+                job.stream.wait(Waiting(self._level, KEPT, None))
+
+    def limit(self, limits: QueueSettings) -> None:
+        """From now on; who waits already stays."""
+        self._queue.limits = limits
 
     def tell_level(self, level: Level, reason: str) -> None:
         """What those who wait are told from now on; of a pause at once, as tokens stop coming."""
@@ -172,7 +196,7 @@ class Pipeline:
         while True:
             await asyncio.sleep(every_s / 15)
             for job in list(self._jobs.values()):
-                if not job.prompt.stream:
+                if not job.prompt.stream or job.is_ended:
                     continue  # wants only the acceptance and the end
                 if loop.time() - job.stream.last_sent_s >= every_s:
                     reason = self._level_reason or self._why_waiting(job)
@@ -186,7 +210,7 @@ class Pipeline:
             "serving %s (%s) with %s: %d tokens, %d slots, loaded in %.1f s",
             *(ready.model, ready.quantisation, ready.engine, ready.ctx, ready.slots, ready.load_s),
         )
-        self._dispatch()
+        self._dispatch.go()
 
     def engine_frame(self, frame: Piece | Finished | Refused) -> None:
         """Something of a job; a job that was failed meanwhile is none of ours any more."""
@@ -203,39 +227,31 @@ class Pipeline:
             case Finished():
                 self._finish(job, frame)
             case Refused():
-                kind = _REFUSALS.get(frame.code, InternalFailure)
-                self._fail(job, kind(frame.error, details=frame.details))
-        self._dispatch()
+                if not self._dispatch.fits_without_oldest_turns(job, frame):
+                    kind = _REFUSALS.get(frame.code, InternalFailure)
+                    self._fail(job, kind(frame.error, details=frame.details))
+        self._dispatch.go()
 
     def engine_lost(self, reason: str) -> None:
-        """The worker is gone."""
-        self._fail_all(
-            list(self._active.values()),
-            EngineFailed(f"the engine ended in the middle of this prompt: {reason}"),
-        )
+        """The worker is gone; its successor answers."""
+        self._dispatch.lost(reason)
 
     def engine_unloaded(self) -> None:
         """The worker was ended for a while: what it was answering is answered anew."""
-        for job in list(self._active.values()):
-            job.stream.restart()
-            job.started_s = job.first_token_s = None
-            job.n = 0
-            self._queue.put_back(job)
-        self._active.clear()
-        self._idle.set()
+        self._dispatch.unloaded()
 
     def sleep(self, failure: PromptFailure) -> None:
         """End what is being answered with this, and start nothing until ``wake``."""
-        self._sleeps = True
+        self._dispatch.sleeps = True
         for job in list(self._active.values()):
-            self._engine.cancel(Cancel(job.number, "cancelled"))
+            self._dispatch.abandon(job)
             self._fail(job, failure)
 
     def wake(self) -> None:
         """Go on with those who wait."""
-        if self._sleeps:
-            self._sleeps = False
-            self._dispatch()
+        if self._dispatch.sleeps:
+            self._dispatch.sleeps = False
+            self._dispatch.go()
 
     def engine_refused(self, failure: PromptFailure) -> None:
         """There is no worker, and none to be expected soon."""
@@ -243,103 +259,134 @@ class Pipeline:
 
     async def wait_until_idle(self) -> None:
         """Until the engine answers nobody."""
-        while self._active:
-            self._idle.clear()
-            await self._idle.wait()
+        await self._dispatch.wait_until_idle()
 
     # The line itself
 
-    def _check(self, prompt: Prompt, known: Job | None) -> None:
-        if self._draining:
-            raise Draining(STOPPING)
-        if known is not None:
-            raise DuplicateConflict(
-                f"this client's prompt {prompt.id!r} is still being answered, and its body was "
-                "another; use a new id"
+    def _job(self, number: int, prompt: Prompt, origin: Origin, restarts: int = 0) -> Job:
+        stream = ReplyStream(prompt, origin.send, restarts)
+        return Job(number, prompt, origin, stream, arrived_s=asyncio.get_running_loop().time())
+
+    def _was_asked_before(self, prompt: Prompt, origin: Origin) -> bool:
+        """Whether it needs no job of its own: its answer is known, on its way, or a conflict."""
+        job = self._jobs.get(prompt.key)
+        ended = self._spool.find(prompt.key) if job is None else None
+        if job is None and ended is None:
+            return False
+        digest = job.prompt.digest if job is not None else ended and ended.digest
+        if digest != prompt.digest:
+            failure = DuplicateConflict(
+                f"this client has used the id {prompt.id!r} before, and its body was another; use "
+                "a new id"
             )
+            origin.send(ReplyStream(prompt, origin.send).refuse(failure))
+        elif ended is not None:
+            origin.send(ended.reply)
+        elif job is not None and not job.stream.is_accepted:
+            job.acknowledges.append(origin.acknowledge)
+            return True
+        elif job is not None:
+            job.stream.repeat_accepted()
+        origin.acknowledge()
+        return True
+
+    def _check(self, prompt: Prompt) -> None:
+        if self._dispatch.drains:
+            raise Draining(STOPPING)
         if self._engine.state is ModelState.REFUSED and self._engine.refusal is not None:
             raise self._engine.refusal
-        self._check_model(prompt)
+        self._dispatch.check_model(prompt)
+        if self._spool.no_room is not None:
+            raise self._spool.no_room
 
-    def _check_model(self, prompt: Prompt) -> None:
-        ready = self._engine.ready
-        if prompt.model is not None and ready is not None and prompt.model != ready.model:
-            raise UnknownModel(
-                f"this node serves {ready.model}, not {prompt.model}",
-                details={"requested": prompt.model, "served": ready.model},
+    def _check_deadline(self, job: Job) -> None:
+        deadline_s = job.prompt.deadline_s
+        eta_s = job.accepted.eta_s
+        if deadline_s is not None and eta_s is not None and eta_s > deadline_s:
+            raise Expired(
+                f"the prompt's turn would come in {eta_s:g} s, after its {deadline_s:g} s",
+                retry_after_s=eta_s,
+                details={"eta_s": eta_s, "deadline_s": deadline_s, "queued": len(self._queue)},
             )
 
-    def _dispatch(self) -> None:
-        """Give free slots to those whose turn it is."""
+    def _set_deadline(self, job: Job, age_s: float = 0.0) -> None:
+        if job.prompt.deadline_s is not None:
+            job.deadline = asyncio.get_running_loop().call_later(
+                max(0.0, job.prompt.deadline_s - age_s), self._pass_deadline, job
+            )
+
+    def _keep(self, job: Job, position: int) -> None:
         ready = self._engine.ready
-        while not self._sleeps and ready is not None and len(self._active) < ready.slots:
-            job = self._queue.next()
-            if job is None:
-                return
-            try:
-                self._check_model(job.prompt)
-                self._engine.submit(_submit(job))
-            except PromptFailure as failure:
-                self._fail(job, failure)
-            except Exception:
-                log.exception("a defect of edged: prompt %d could not be handed on", job.number)
-                self._fail(job, InternalFailure("edged failed at this prompt; its log says how"))
-            else:
-                job.started_s = asyncio.get_running_loop().time()
-                self._active[job.number] = job
+        model = ready.model if ready else None
+        job.accepted = Accepted(self._node, model, position, self._eta_s(position))
+        self._jobs[job.key] = job
+
+    def _is_kept(self, job: Job, failure: PromptFailure | None) -> None:
+        """A prompt is on disk, or cannot be."""
+        if failure is None:
+            job.stream.accept(job.accepted)
+            job.acknowledge()
+        elif not job.is_ended:  # else its answer is what is written instead
+            self._refuse(job, failure)
+            self._dispatch.go()
+
+    def _refuse(self, job: Job, failure: PromptFailure) -> None:
+        """The end of a prompt that was not accepted; nothing of it is kept."""
+        self._dispatch.abandon(job)
+        self._jobs.pop(job.key, None)
+        job.origin.send(job.stream.refuse(failure))
+        job.acknowledge()
 
     def _finish(self, job: Job, end: Finished) -> None:
-        self._forget(job)
         assert job.started_s is not None
-        took_s = asyncio.get_running_loop().time() - job.started_s
-        self._job_s = _smooth(self._job_s, took_s)
-        # The first token comes out of reading the prompt; the rest are decoded.
-        decode_per_s = _rate(end.completion_tokens - 1, end.decode_s)
-        if decode_per_s is not None and end.completion_tokens > MEANINGFUL_TOKENS:
-            self.decode_tokens_per_s = _smooth(self.decode_tokens_per_s, decode_per_s)
-        first_s = job.first_token_s
-        job.stream.finish(
-            end.text,
-            end.completion_tokens,
-            end.finish_reason,
-            Usage(end.prompt_tokens, end.cached_tokens, end.completion_tokens),
-            Timings(
-                queued_ms=_ms(job.started_s - job.arrived_s),
-                first_token_ms=None if first_s is None else _ms(first_s - job.arrived_s),
-                prefill_tokens_per_s=_rate(end.prompt_tokens - end.cached_tokens, end.prefill_s),
-                decode_tokens_per_s=decode_per_s,
-            ),
+        now_s = asyncio.get_running_loop().time()
+        self._job_s = _smooth(self._job_s, now_s - job.started_s)
+        self._queue.spend(
+            job.client, end.prompt_tokens - end.cached_tokens + end.completion_tokens, now_s
         )
+        timings = job.timings(end)
+        speed = timings.decode_tokens_per_s
+        if speed is not None and end.completion_tokens > MEANINGFUL_TOKENS:
+            self.decode_tokens_per_s = _smooth(self.decode_tokens_per_s, speed)
+        usage = Usage(end.prompt_tokens, end.cached_tokens, end.completion_tokens)
+        talk = job.conversation
+        reply = job.stream.finish(
+            *(end.text, end.completion_tokens, end.finish_reason, usage, timings),
+            session=talk.use if talk is not None else None,
+        )
+        turn = talk.new_turn(job.number, job.stream.text, usage) if talk is not None else None
+        self._end(job, reply, turn)
 
     def _fail(self, job: Job, failure: PromptFailure) -> None:
-        self._forget(job)
-        job.stream.fail(failure)
+        self._end(job, job.stream.fail(failure))
 
     def _fail_all(self, jobs: Iterable[Job], failure: PromptFailure) -> None:
         for job in jobs:
-            self._fail(job, failure)
+            if not job.is_ended:
+                self._fail(job, failure)
 
-    def _forget(self, job: Job) -> None:
-        self._jobs.pop(job.key, None)
-        self._queue.remove(job.key)
-        self._active.pop(job.number, None)
-        if not self._active:
-            self._idle.set()
-        if job.deadline is not None:
-            job.deadline.cancel()
+    def _end(self, job: Job, reply: Reply, turn: NewTurn | None = None) -> None:
+        """Whoever asks for it again meanwhile finds it among the jobs, later in the spool."""
+        self._dispatch.leave(job)
+        job.is_ended = True
+        session = job.session if turn is not None else None
+        if session is not None:
+            self._dispatch.unwritten.add(session)
+
+        def written() -> None:
+            job.acknowledge()
+            self._jobs.pop(job.key, None)
+            if session is not None:
+                self._dispatch.unwritten.discard(session)
+                self._dispatch.go()
+
+        self._answers.end(job, reply, turn, written)
 
     def _pass_deadline(self, job: Job) -> None:
         if job.number in self._active:
-            self._engine.cancel(Cancel(job.number, "deadline"))
-            return
-        waited_s = job.prompt.deadline_s
-        self._fail(
-            job,
-            Expired(
-                f"the prompt's turn did not come within its {waited_s:g} s",
-                details={"deadline_s": waited_s, "queued": len(self._queue)},
-            ),
-        )
+            self._dispatch.stop(job, "deadline")
+        elif not job.is_ended:
+            self._fail(job, expired(job))
 
     def _why_waiting(self, job: Job) -> str:
         if job.number in self._active:
@@ -359,25 +406,5 @@ class Pipeline:
         return round(ahead / ready.slots * self._job_s / self.speed, 3)
 
 
-def _submit(job: Job) -> Submit:
-    prompt = job.prompt
-    return Submit(
-        job.number,
-        prompt.messages,
-        prompt.sampling,
-        client=prompt.client,
-        priority=prompt.priority,
-        grammar=prompt.grammar,
-    )
-
-
 def _smooth(old: float | None, new: float) -> float:
     return new if old is None else 0.7 * old + 0.3 * new
-
-
-def _rate(count: int, seconds: float) -> float | None:
-    return round(count / seconds, 2) if count > 0 and seconds > 0 else None
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)

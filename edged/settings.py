@@ -4,17 +4,31 @@ Later sources win: the defaults here, then ``/etc/edged/edged.toml`` (or the fil
 ``--config``), then the environment (``EDGED_MQTT__PORT``), then systemd credentials
 (files ``edged.<setting>``, such as ``edged.mqtt.password``). A name that none of these
 know is an error, because a typing mistake must not be a silent default.
+
+Secrets come from credentials, or from files that nobody else may read; never from the
+environment, which children inherit and tools print.
 """
 
 import os
 import re
+import shlex
 import socket
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +41,8 @@ from edged.errors import ConfigError
 DEFAULT_CONFIG_PATH = Path("/etc/edged/edged.toml")
 ENV_PREFIX = "EDGED_"
 CREDENTIAL_PREFIX = "edged."
+OTHERS_MODE = stat.S_IRWXG | stat.S_IRWXO
+"""What a file with a secret in it must not have: rights of its group or of everybody."""
 # Read by the command line itself, so not settings.
 ENV_NOT_SETTINGS = frozenset({"EDGED_DEBUG", "EDGED_CONFIG"})
 
@@ -82,18 +98,81 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@dataclass(frozen=True)
+class BrokerAddress:
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def _split_address(text: str) -> tuple[str, int | None]:
+    """Host and port of ``host``, ``host:port``, ``[IPv6]`` or ``[IPv6]:port``."""
+    found = re.fullmatch(r"(?:\[([^\[\]\s]+)\]|([^:\[\]\s]+))(?::(\d{1,5}))?", text)
+    port = int(found[3]) if found and found[3] else None
+    if found is None or (port is not None and not 1 <= port <= 65535):
+        raise ValueError("must be host or host:port, an IPv6 address in brackets")
+    return found[1] or found[2], port
+
+
+def _fallback(value: str) -> str:
+    _split_address(value)
+    return value
+
+
+def _wants_tls(given: dict[str, Any]) -> bool:
+    return any(given.get(name) is not None for name in ("username", "ca_file", "cert_file"))
+
+
+def _usual_port(given: dict[str, Any]) -> int:
+    return 8883 if given.get("tls") else 1883
+
+
 class MqttSettings(_Section):
     """How to reach the broker, and what may be said there."""
 
     host: str = Field("localhost", min_length=1)
-    port: int = Field(1883, ge=1, le=65535)
-    topic_root: TopicRoot = "edged/v1"
     username: str | None = None
     password: SecretStr | None = None
+    ca_file: Path | None = Field(
+        None,
+        description="certificates of the authorities that may vouch for the broker; unset: the "
+        "system's",
+    )
+    cert_file: Path | None = Field(None, description="our own certificate, for brokers that ask")
+    key_file: Path | None = Field(
+        None, description="its private key, without a passphrase; unset: in cert_file"
+    )
+    tls: bool = Field(
+        default_factory=_wants_tls,
+        description="unset: where a user, a certificate or an authority is set",
+    )
+    tls_verify: bool = Field(
+        default=True, description="false takes every broker for the right one: for trials only"
+    )
+    port: int = Field(
+        default_factory=_usual_port, ge=1, le=65535, description="unset: 8883 with TLS, else 1883"
+    )
+    fallbacks: tuple[Annotated[str, AfterValidator(_fallback)], ...] = Field(
+        (), description="brokers to try after the first: host or host:port, IPv6 in brackets"
+    )
+    topic_root: TopicRoot = "edged/v1"
+    pools: tuple[Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")], ...] = Field(
+        (), description="whose prompts this node answers, too, while it can serve"
+    )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="auto speaks MQTT 5, and 3.1.1 to a broker that refuses it"
     )
-    keepalive_s: int = Field(60, ge=5, le=3600)
+    keepalive_s: int = Field(
+        60,
+        ge=5,
+        le=3600,
+        description="how soon a lost connection is noticed, and how often a silent one is used: "
+        "more (600) lets a radio sleep, less (15) finds a broken path sooner",
+    )
     session_expiry_s: int = Field(86_400, ge=0, le=0xFFFF_FFFE)
     require_client: bool = Field(
         default=False, description="serve only topics that name a client, which a broker can guard"
@@ -106,6 +185,21 @@ class MqttSettings(_Section):
         default=False, description="answer a plain-text prompt with plain text instead of JSON"
     )
     max_payload_bytes: int = Field(262_144, ge=1024, le=64 * 1024 * 1024)
+
+    @model_validator(mode="after")
+    def _key_has_certificate(self) -> Self:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file is set without cert_file, the certificate that it is of")
+        return self
+
+    @property
+    def brokers(self) -> tuple[BrokerAddress, ...]:
+        """Every address to try, in turn."""
+        others = (_split_address(each) for each in self.fallbacks)
+        return (
+            BrokerAddress(self.host, self.port),
+            *(BrokerAddress(host, port or _usual_port({"tls": self.tls})) for host, port in others),
+        )
 
 
 class ModelSettings(_Section):
@@ -176,9 +270,44 @@ class ChatSettings(_Section):
 
 
 class QueueSettings(_Section):
-    """How many prompts may wait."""
+    """How many prompts may wait, of all clients together and of each."""
 
     max_prompts: int = Field(64, ge=1, le=100_000)
+    client_active: int | None = Field(
+        None, ge=1, description="of one client, prompts answered at the same time; unset: no limit"
+    )
+    client_queued: int | None = Field(
+        None, ge=1, description="of one client, prompts that wait; unset: no limit of its own"
+    )
+    client_tokens_per_min: int | None = Field(
+        None, ge=1, description="of one client, tokens read and generated; unset: no limit"
+    )
+
+
+class SpoolSettings(_Section):
+    """How long what was promised and answered is kept on disk."""
+
+    keep_s: float = Field(
+        86_400, ge=0, description="an answer is given again for so long, then its text is erased"
+    )
+    max_bytes: int = Field(
+        64 * 1024 * 1024, ge=65_536, description="of answers kept; the oldest leave first"
+    )
+
+
+class SessionSettings(_Section):
+    """How much of a conversation is kept; the oldest turns leave first."""
+
+    max_turns: int = Field(32, ge=1, le=10_000)
+    max_tokens: int | None = Field(
+        None, ge=1, description="unset: as many as the context has room for"
+    )
+    keep_s: float = Field(
+        86_400, ge=0, description="a conversation that rested for so long is erased"
+    )
+    max_sessions: int = Field(
+        64, ge=1, le=100_000, description="of one client; who rested longest leaves first"
+    )
 
 
 class ThrottleSettings(_Section):
@@ -221,6 +350,9 @@ class Settings(BaseSettings):
 
     node: str = Field(default_factory=default_node, pattern=rf"^{NAME_PATTERN}$")
     state_dir: Path = Field(default_factory=default_state_dir)
+    drain_s: float = Field(
+        30, ge=0, le=86_400, description="how long a stop waits for who is being answered"
+    )
     profile: str | None = Field(
         None, description="the hardware profile's name; unset: found by looking at the machine"
     )
@@ -230,6 +362,8 @@ class Settings(BaseSettings):
     sampling: SamplingSettings = SamplingSettings()
     chat: ChatSettings = ChatSettings()
     queue: QueueSettings = QueueSettings()
+    spool: SpoolSettings = SpoolSettings()
+    session: SessionSettings = SessionSettings()
     throttle: ThrottleSettings = ThrottleSettings()
     memory: MemorySettings = MemorySettings()
     log: LogSettings = LogSettings()
@@ -307,6 +441,11 @@ def load_settings(config: Path | None = None) -> Settings:
     except SettingsError as error:
         # The cause of what pydantic-settings says repeats the value.
         raise ConfigError(f"settings: {error}; lists are written as JSON there") from None
+    if settings.node in (*settings.mqtt.pools, "pool"):
+        raise ConfigError(
+            f"settings: node: {settings.node} is the name of a pool, or stands for all of them in "
+            "the topics; choose another"
+        )
     if settings.sampling.temperature > settings.sampling.temperature_limit:
         raise ConfigError(
             f"settings: sampling.temperature ({settings.sampling.temperature:g}) is above "
@@ -319,25 +458,73 @@ def load_settings(config: Path | None = None) -> Settings:
             f"sampling.max_tokens_limit ({settings.sampling.max_tokens_limit}); lower one or raise "
             "the other"
         )
+    _refuse_open_key(settings)
     return settings
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            values = tomllib.load(file)
     except FileNotFoundError:
         raise ConfigError(f"settings: there is no file {path}") from None
     except OSError as error:
         raise ConfigError(f"settings: {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"settings: {path} is not TOML: {error}") from None
+    if mode & OTHERS_MODE:
+        for secret in secret_paths():
+            if _is_in(values, secret):
+                raise ConfigError(_too_open(path, mode, f"holds {secret}"))
+    return values
+
+
+def _is_in(values: Mapping[str, Any], path: str) -> bool:
+    *sections, name = path.split(".")
+    for section in sections:
+        inner = values.get(section)
+        if not isinstance(inner, dict):
+            return False
+        values = inner
+    return name in values
+
+
+def _refuse_open_key(settings: Settings) -> None:
+    """Raise ``ConfigError`` where others may read the private key of our certificate."""
+    file = settings.mqtt.key_file or settings.mqtt.cert_file
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    # systemd guards its credentials by access lists, which look like a group's right in the mode.
+    if file is None or (folder and Path(folder) in file.parents):
+        return
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return  # whoever connects with it will say; most commands do not need it
+    if mode & OTHERS_MODE:
+        raise ConfigError(_too_open(file, mode, "holds the private key"))
+
+
+def _too_open(path: Path, mode: int, what: str) -> str:
+    return (
+        f"settings: {path} {what}, and others than its owner may use it (mode "
+        f"{stat.S_IMODE(mode):04o}); close it: chmod 600 {shlex.quote(str(path))}"
+    )
 
 
 def _refuse_unknown_environment() -> None:
     known = {_env_name(path) for path in setting_paths(Settings)}
+    secrets = {_env_name(path): path for path in secret_paths()}
     for name in sorted(os.environ):
         if not name.upper().startswith(ENV_PREFIX) or name in ENV_NOT_SETTINGS:
             continue
+        if secret := secrets.get(name.upper()):
+            raise ConfigError(
+                f"settings: the environment sets {name}, and a secret does not belong there; write "
+                f"it to a file and pass that as the credential {CREDENTIAL_PREFIX}{secret} (in a "
+                f"unit: LoadCredential={CREDENTIAL_PREFIX}{secret}:FILE), or set {secret} in a "
+                "settings file with mode 0600"
+            )
         if name.upper() not in known:
             raise ConfigError(
                 f"settings: the environment sets {name}, which is no setting; "
@@ -349,14 +536,26 @@ def _env_name(path: str) -> str:
     return ENV_PREFIX + path.upper().replace(".", "__")
 
 
-def setting_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def setting_paths(model: type[BaseModel]) -> Iterator[str]:
     """Every setting's dotted name, sections included only as part of their settings' names."""
+    for path, _ in _typed_paths(model, ""):
+        yield path
+
+
+def secret_paths() -> Iterator[str]:
+    """The settings that are secrets, by their type."""
+    for path, kind in _typed_paths(Settings, ""):
+        if kind is SecretStr or SecretStr in get_args(kind):
+            yield path
+
+
+def _typed_paths(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, info in model.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from setting_paths(kind, f"{prefix}{name}.")
+            yield from _typed_paths(kind, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, kind
 
 
 def describe_validation(error: ValidationError) -> str:
@@ -364,7 +563,11 @@ def describe_validation(error: ValidationError) -> str:
 
     The offending value is not repeated: it may be a secret or a requester's text.
     """
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = [
+        each
+        for each in error.errors(include_url=False, include_context=False, include_input=False)
+        if each["type"] != "default_factory_not_called"  # only follows from another one
+    ]
     first: Mapping[str, Any] = problems[0]
     where = ".".join(str(part) for part in first["loc"])
     what = "is not known" if first["type"] == "extra_forbidden" else first["msg"]

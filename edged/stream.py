@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 
 from edged.errors import PromptFailure
 from edged.messages import (
@@ -14,6 +15,7 @@ from edged.messages import (
     Reply,
     ReplyMessage,
     Send,
+    SessionUse,
     Timings,
     Usage,
     Waiting,
@@ -27,41 +29,64 @@ _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]|\n+")
 
 
 class ReplyStream:
-    """Numbers, groups and sends what one requester gets to see; exactly one terminal message."""
+    """Numbers and groups what one requester gets to see, and sends all but the terminal message."""
 
-    def __init__(self, prompt: Prompt, send: Send) -> None:
+    def __init__(self, prompt: Prompt, send: Send, restarts: int = 0) -> None:
         self._prompt = prompt
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._seq = 0
-        self._restarts = 0
+        self._seq = 1  # 0 is the acceptance's
+        self.restarts = restarts
         self._text: list[str] = []
         self._pending = ""
         self._n = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._accepted: Reply | None = None
-        self._closed = False
+        self._held_back: list[Reply] = []
         self.last_sent_s = self._loop.time()
         """When the requester last heard of us, on the loop's clock."""
         self._last_delta_s = 0.0
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the requester was told so; before that it hears nothing else."""
+        return self._accepted is not None
+
     def accept(self, accepted: Accepted) -> None:
-        """Say that the prompt is queued."""
-        self._accepted = self._emit(accepted)
+        """Say that the prompt is kept and queued, and what of the answer has come meanwhile."""
+        self._accepted = Reply(self._prompt.id, 0, self.restarts, accepted)
+        self.repeat_accepted()
+        for reply in self._held_back:
+            self._send(reply)
+        self._held_back.clear()
+        if self._prompt.stream and self._prompt.chunk == "token":
+            self._flush()
+        elif self._prompt.stream:
+            self._send_sentences()
 
     def repeat_accepted(self) -> None:
         """Say it once more, byte by byte the same, to someone who asked again."""
         if self._accepted is not None:
+            self.last_sent_s = self._loop.time()
             self._send(self._accepted)
 
     def restart(self) -> None:
         """Forget what was answered: it is answered again, from the beginning."""
         self._stop_grouping()
-        self._restarts += 1
-        self._seq = self._n = 0
+        self.restarts += 1
+        self._seq, self._n = 1, 0
         self._text.clear()
+        self._held_back.clear()
         self._pending = ""
         self._last_delta_s = 0.0
+        if self._accepted is not None:
+            self._accepted = replace(self._accepted, restarts=self.restarts)
+            self.repeat_accepted()
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._text)
 
     def add(self, text: str, n: int) -> None:
         """More of the answer; ``n`` tokens so far."""
@@ -70,6 +95,8 @@ class ReplyStream:
         if not self._prompt.stream:
             return
         self._pending += text
+        if not self.is_accepted:
+            return
         if self._prompt.chunk == "sentence":
             self._send_sentences()
         elif self._flush_timer is None:
@@ -81,39 +108,49 @@ class ReplyStream:
 
     def wait(self, waiting: Waiting) -> None:
         """A sign of life while nothing can be produced."""
-        self._emit(waiting)
+        if self.is_accepted:
+            self._emit(waiting)
 
     def finish(
-        self, text: str, n: int, finish_reason: FinishReason, usage: Usage, timings: Timings
-    ) -> None:
-        """The last of the text, then the terminal message with all of it."""
+        self,
+        text: str,
+        n: int,
+        finish_reason: FinishReason,
+        usage: Usage,
+        timings: Timings,
+        *,
+        session: SessionUse | None = None,
+    ) -> Reply:
+        """Send the last of the text; returns the terminal message with all of it."""
         if text:
             self._text.append(text)
             self._pending += text
             self._n = n
-        if self._prompt.stream:
-            self._flush()
-        self._close(
+        return self._close(
             Done(
-                text="".join(self._text) if self._prompt.text_in_done else None,
+                text=self.text if self._prompt.text_in_done else None,
                 finish_reason=finish_reason,
                 usage=usage,
                 timings=timings,
                 seed=self._prompt.sampling.seed,
+                session=session,
             )
         )
 
-    def fail(self, failure: PromptFailure) -> None:
-        """The terminal message of a prompt that cannot be answered."""
+    def fail(self, failure: PromptFailure) -> Reply:
+        """The terminal message of an accepted prompt that cannot be answered."""
+        return self._close(Failed.of(failure))
+
+    def refuse(self, failure: PromptFailure) -> Reply:
+        """The only message of a prompt that is not accepted."""
+        self._stop_grouping()
+        return Reply(self._prompt.id, 0, self.restarts, Failed.of(failure))
+
+    def _close(self, terminal: Done | Failed) -> Reply:
         if self._prompt.stream:
             self._flush()
-        self._close(Failed.of(failure))
-
-    def _close(self, terminal: Done | Failed) -> None:
         self._stop_grouping()
-        if not self._closed:
-            self._closed = True
-            self._emit(terminal)
+        return self._numbered(terminal)
 
     def _stop_grouping(self) -> None:
         if self._flush_timer is not None:
@@ -139,9 +176,15 @@ class ReplyStream:
         self._last_delta_s = self._loop.time()
         self._emit(Delta(text, self._n))
 
-    def _emit(self, message: ReplyMessage) -> Reply:
-        reply = Reply(self._prompt.id, self._seq, self._restarts, message)
+    def _emit(self, message: ReplyMessage) -> None:
+        reply = self._numbered(message)
+        if self.is_accepted:
+            self.last_sent_s = self._loop.time()
+            self._send(reply)
+        else:  # the answer was there before the acceptance was on disk
+            self._held_back.append(reply)
+
+    def _numbered(self, message: ReplyMessage) -> Reply:
+        reply = Reply(self._prompt.id, self._seq, self.restarts, message)
         self._seq += 1
-        self.last_sent_s = self._loop.time()
-        self._send(reply)
         return reply

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.cli.config import as_toml
 from edged.errors import ConfigError
 from edged.messages import Sampling
 from edged.settings import (
@@ -274,6 +273,7 @@ def test_an_error_does_not_repeat_the_value(operator: Operator) -> None:
 
 def test_an_error_does_not_repeat_a_secret(operator: Operator) -> None:
     operator.toml('[mqtt]\npassword = ["hunter2"]\n')
+    operator.file.chmod(0o600)
 
     assert "hunter2" not in operator.error()
 
@@ -331,24 +331,6 @@ def test_a_credential_that_is_no_text_is_an_error_that_names_it(operator: Operat
     operator.credential("edged.mqtt.password", b"\xff\xfe")
 
     assert "mqtt.password" in operator.error()
-
-
-# Secrets
-
-
-@pytest.mark.parametrize("source", ["toml", "env", "credential"])
-def test_a_password_is_hidden_wherever_it_came_from(operator: Operator, source: str) -> None:
-    match source:
-        case "toml":
-            operator.toml('[mqtt]\npassword = "hunter2"\n')
-        case "env":
-            operator.env(EDGED_MQTT__PASSWORD="hunter2")
-        case _:
-            operator.credential("edged.mqtt.password", "hunter2")
-    got = operator.load()
-
-    assert got.mqtt.password is not None
-    assert "hunter2" not in as_toml(got) + repr(got) + str(got)
 
 
 # Defaults of the machine

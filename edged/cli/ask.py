@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edged.cli.bus import INTERRUPTION, Bus, Node, choose_node
+from edged.cli.terminal import for_stdout, harmless
 from edged.errors import EdgedError
 from edged.settings import load_settings
 from edged.transports.topics import ANONYMOUS, Topics, is_name
@@ -59,7 +60,7 @@ def command(  # noqa: PLR0917 (click passes all but the first by name)
         terminal = asking.show(body, as_json=as_json)
     if terminal["type"] == "failed":
         hint = f" (retry in {s:g} s)" if (s := terminal.get("retry_after_s")) else ""
-        raise EdgedError(f"{terminal['code']}: {terminal['error']}{hint}")
+        raise EdgedError(harmless(f"{terminal['code']}: {terminal['error']}{hint}"))
 
 
 class Asking:
@@ -90,14 +91,14 @@ class Asking:
         shown = ""
         for message in replies:
             if as_json:
-                click.echo(json.dumps(message, ensure_ascii=False))
+                click.echo(for_stdout(json.dumps(message, ensure_ascii=False)))
             elif message["type"] == "delta":
                 shown += message["text"]
-                click.echo(message["text"], nl=False)
+                click.echo(for_stdout(message["text"]), nl=False)
             elif message["type"] == "waiting" and sys.stderr.isatty():
-                click.echo(f"[waiting: {message['reason']}]", err=True)
+                click.echo(harmless(f"[waiting: {message['reason']}]"), err=True)
             elif message["type"] == "done":
-                click.echo(_rest(message.get("text", ""), shown))
+                click.echo(for_stdout(_rest(message.get("text", ""), shown)))
                 if message["finish_reason"] != "stop":
                     click.echo(f"[{message['finish_reason']}]", err=True)
             if message["type"] in TERMINALS:

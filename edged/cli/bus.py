@@ -14,13 +14,21 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.errors import BrokerError, EdgedError
-from edged.settings import MqttSettings
+from edged.settings import BrokerAddress, MqttSettings
 from edged.transports.paho_loop import send_at_once
+from edged.transports.security import (
+    LastError,
+    configure,
+    explain,
+    explain_alert,
+    explain_silence,
+)
 from edged.transports.topics import is_name
 
 CONNECT_S = 5.0
 FIND_S = 0.6
 """Retained messages come at once; a broker far away may need a little longer."""
+START_ONE = "start one, or say where it is with EDGED_MQTT__HOST and EDGED_MQTT__PORT"
 
 
 @dataclass(frozen=True)
@@ -54,57 +62,72 @@ class Bus:
     def __init__(self, settings: MqttSettings) -> None:
         self._settings = settings
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._connected: queue.SimpleQueue[ReasonCode] = queue.SimpleQueue()
         self._client: paho.Client | None = None
 
     def __enter__(self) -> Self:
-        """Raises ``BrokerError`` when there is no broker, or it refuses us."""
-        versions = [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]
-        if self._settings.protocol != "auto":
-            versions = versions[:1] if self._settings.protocol == "5" else versions[1:]
-        for version in versions:
-            reason = self._connect(version)
-            if reason is not None and not reason.is_failure:
+        """Raises ``BrokerError`` when there is no broker, or all refuse us."""
+        failures: list[BrokerError] = []
+        for address in self._settings.brokers:
+            try:
+                self._greet(address)
+            except BrokerError as failure:
+                failures.append(failure)
+            else:
                 return self
-            self.__exit__()
-        where = f"{self._settings.host}:{self._settings.port}"
-        raise BrokerError(f"{where} refuses the connection: {reason or 'no answer'}")
+        if len(failures) == 1:
+            raise failures[0]
+        raise BrokerError("; ".join(map(str, failures)))
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
             self._client.disconnect()
             self._client.loop_stop()
 
-    def _connect(self, version: MQTTProtocolVersion) -> ReasonCode | None:
-        settings = self._settings
+    def _greet(self, address: BrokerAddress) -> None:
+        """Raises ``BrokerError`` when this broker is not there, or refuses us."""
+        versions = [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311]
+        if self._settings.protocol != "auto":
+            versions = versions[:1] if self._settings.protocol == "5" else versions[1:]
+        for version in versions:
+            reason = self._connect(address, version)
+            if reason is not None and not reason.is_failure:
+                return
+            self.__exit__()
+        fact = f"{address} refuses the connection: {reason or 'no answer'}"
+        if reason is None and self._settings.tls:
+            fact += f"; {explain_silence(self._settings)}"
+        raise BrokerError(fact)
+
+    def _connect(self, address: BrokerAddress, version: MQTTProtocolVersion) -> ReasonCode | None:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=f"edged-cli-{uuid.uuid4().hex[:12]}",
             protocol=version,
             reconnect_on_failure=False,
         )
-        if settings.username is not None:
-            password = settings.password
-            client.username_pw_set(
-                settings.username, password.get_secret_value() if password else None
-            )
-        client.on_connect = lambda _c, _u, _f, reason, _p: self._connected.put(reason)
+        configure(client, self._settings)
+        answers: queue.SimpleQueue[ReasonCode | None] = queue.SimpleQueue()
+        client.on_connect = lambda _c, _u, _f, reason, _p: answers.put(reason)
+        client.on_disconnect = lambda *_: answers.put(None)
         client.on_message = lambda _c, _u, message: self._inbox.put(
             Message(message.topic, bytes(message.payload))
         )
         client.on_socket_open = send_at_once
+        client.on_log = last_error = LastError()
         try:
-            client.connect(settings.host, settings.port)
-        except OSError as error:
-            raise BrokerError(
-                f"no broker at {settings.host}:{settings.port} ({error.strerror or error}); start "
-                "one, or say where it is with EDGED_MQTT__HOST and EDGED_MQTT__PORT"
-            ) from None
+            client.connect(address.host, address.port)
+        except (OSError, ValueError, BrokerError) as error:
+            raise explain(error, address, self._settings, START_ONE) from None
         client.loop_start()
         self._client = client
+        answer = None
         with contextlib.suppress(queue.Empty):
-            return self._connected.get(timeout=CONNECT_S)
-        return None
+            answer = answers.get(timeout=CONNECT_S)
+        client.on_log = None
+        if answer is None and (alert := explain_alert(last_error.text, address)) is not None:
+            self.__exit__()
+            raise alert
+        return answer
 
     def subscribe(self, topic: str) -> None:
         """Listen with QoS 1."""
@@ -158,7 +181,7 @@ def _take(nodes: dict[str, Node], root: str, message: Message) -> None:
     if kind == "status":
         node.status = text
         return
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         body = json.loads(text)
         if kind in ("card", "state") and isinstance(body, dict):
             setattr(node, kind, body)

@@ -143,7 +143,6 @@ def credentials(node: Node) -> Iterator[Finding]:
     """Whether secrets are complete, readable by us and by nobody else."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     yield from checks_bus.credential_files(Path(folder) if folder else None, node.root)
-    yield from checks_bus.exposed_secrets(config_path(node.config))
     if node.settings_error is None:
         yield from checks_bus.user_and_password(node.settings.mqtt)
 

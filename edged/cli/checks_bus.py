@@ -2,9 +2,7 @@
 
 import os
 import socket
-import stat
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,8 +11,8 @@ from edged.cli.bus import Bus
 from edged.errors import BrokerError
 from edged.hardware.health import Finding, failure, not_applicable, ok, warning
 from edged.settings import CREDENTIAL_PREFIX, MqttSettings
+from edged.transports.security import ConnectFailure
 
-SECRETS: Final = ("mqtt.password", "model.hub_token")
 TCP_S: Final = 4.0
 _SERVICE_CREDENTIALS: Final = "run/credentials/edged.service"
 
@@ -57,8 +55,10 @@ def _greeted(settings: MqttSettings, where: str) -> Finding:
     for protocol in protocols:
         began_s = time.monotonic()
         try:
-            with Bus(settings.model_copy(update={"protocol": protocol})):
+            with Bus(settings.model_copy(update={"protocol": protocol, "fallbacks": ()})):
                 took_ms = (time.monotonic() - began_s) * 1000
+        except ConnectFailure as error:
+            return failure(error.fact, error.remedy)
         except BrokerError as error:
             reason = str(error)
         else:
@@ -67,7 +67,8 @@ def _greeted(settings: MqttSettings, where: str) -> Finding:
         # paho's words for the codes 134 and 135 of MQTT 5, 4 and 5 of 3.1.1.
         if reason.endswith(("Not authorized", "Bad user name or password")):
             return failure(reason, _let_in(settings))
-    remedy = "see that mqtt.port is the MQTT port, without TLS; the broker's log says more"
+    with_tls = "with TLS" if settings.tls else "without TLS (else set mqtt.tls)"
+    remedy = f"see that mqtt.port is the MQTT port, {with_tls}; the broker's log says more"
     if reason.endswith("no answer"):
         return failure(f"{where} takes the connection, but does not answer in MQTT", remedy)
     if settings.protocol != "auto" and "protocol version" in reason:
@@ -113,26 +114,6 @@ def credential_files(folder: Path | None, root: Path) -> Iterator[Finding]:
             yield warning(f"{file} is empty", f"write the secret to {file}, without quotes")
     names = ", ".join(file.name for file in files)
     yield ok(f"{folder}: {names or f'nothing named {CREDENTIAL_PREFIX}*'}")
-
-
-def exposed_secrets(path: Path) -> Iterator[Finding]:
-    """Whether a settings file with a secret in it may be read by everybody."""
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return  # the check of the settings tells
-    held = []
-    for name in SECRETS:
-        section, _, key = name.partition(".")
-        table = values.get(section)
-        if isinstance(table, dict) and key in table:
-            held.append(name)
-    if held and mode & stat.S_IROTH:
-        yield warning(
-            f"{path} holds {', '.join(held)} and may be read by every user of this machine",
-            f"sudo chmod o-rwx {path}",
-        )
 
 
 def user_and_password(settings: MqttSettings) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "models": "edged.cli.models",
     "profiles": "edged.cli.profiles",
     "config": "edged.cli.config",
+    "broker": "edged.cli.broker",
     "doctor": "edged.cli.doctor",
     "version": "edged.cli.version",
 }

@@ -15,4 +15,4 @@ def command(config: Path | None) -> None:
 
     With nothing set: the bundled model, on the broker at localhost:1883.
     """
-    run(load_settings(config))
+    run(load_settings(config), lambda: load_settings(config))

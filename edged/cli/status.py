@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from edged.cli.bus import Bus, Node
+from edged.cli.terminal import for_stdout
+from edged.cli.top_facts import words
 from edged.errors import EdgedError
 from edged.settings import load_settings
 
@@ -26,7 +28,8 @@ def command(config: Path | None, node: str | None, as_json: bool) -> None:
         what = f"node {node}" if node else "node"
         raise EdgedError(f"there is no {what} on this broker; start one with: edged run")
     if as_json:
-        click.echo(json.dumps([vars(found) for found in nodes], ensure_ascii=False, indent=2))
+        bodies = [vars(found) for found in nodes]
+        click.echo(for_stdout(json.dumps(bodies, ensure_ascii=False, indent=2)))
         return
     Console(markup=False).print(table(nodes))  # what nodes say is no markup
 
@@ -50,7 +53,7 @@ def _facts(node: Node) -> dict[str, str]:
     memory = memory if isinstance(memory, dict) else {}
     faults = faults if isinstance(faults, list) else []
     return {
-        "status": node.status or "unknown",
+        "status": words(node.status) or "unknown",
         "device": _text(card.get("device")),
         "model": f"{_text(card.get('model'))} ({_text(card.get('quant'))})",
         "engine": _text(card.get("engine")),
@@ -67,7 +70,7 @@ def _facts(node: Node) -> dict[str, str]:
             f"{_size(memory.get('worker_bytes'))} worker, "
             f"{_size(memory.get('available_bytes'))} available"
         ),
-        "faults": ", ".join(map(str, faults)) or ("none" if state else "-"),
+        "faults": ", ".join(map(_text, faults)) or ("none" if state else "-"),
     }
 
 
@@ -75,7 +78,7 @@ def _level(state: dict[str, object]) -> str:
     level, since = state.get("level"), state.get("since")
     if not isinstance(since, int | float):
         return _text(level)
-    reason = f", {state['reason']}" if state.get("reason") else ""
+    reason = f", {_text(state['reason'])}" if state.get("reason") else ""
     return f"{_text(level)} for {_span(time.time() - since)}{reason}"
 
 
@@ -87,7 +90,7 @@ def _span(seconds: float) -> str:
 
 
 def _text(value: object) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else words(str(value))  # what nodes say steers no terminal
 
 
 def _size(value: object) -> str:

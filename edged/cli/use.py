@@ -124,6 +124,6 @@ def _confirm(settings: Settings, served: str) -> str:
                         f"{settings.node} serves {served} ({card['quant']}, {card['ctx']} tokens a "
                         f"prompt, slots: {card['slots']})"
                     )
-    except (BrokerError, ValueError, AttributeError, KeyError) as error:
+    except (BrokerError, ValueError, RecursionError, AttributeError, KeyError) as error:
         return f"{settings.node} serves {served}; its card cannot be read: {error}"
     return f"{settings.node} serves {served}; its card has not come within {CARD_S:g} s"

@@ -68,6 +68,10 @@ class Supply:
             return "what served before"
         return self._selection.model or "the best that fits"
 
+    def use(self, settings: Settings) -> None:
+        """Plan with these from the next load on."""
+        self._settings = settings
+
     def start(self, *, unclean: bool) -> None:
         """Read what was chosen before. Raises ``ConfigError``.
 

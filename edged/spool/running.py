@@ -1,8 +1,10 @@
 """One daemon a state directory, found by its process id; and whether the last one stopped well."""
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -50,8 +52,8 @@ class Running:
                 f"{self._path.parent}; stop it, or set another state_dir for this one"
             )
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: the lock is what counts
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
         self._file = file
         return unclean
 
@@ -68,6 +70,17 @@ class Running:
             self._path.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+
+
+@contextlib.contextmanager
+def running(state_dir: Path) -> Iterator[bool]:
+    """Hold the state directory; gives whether the last daemon's process died there."""
+    held = Running(state_dir)
+    unclean = held.begin()
+    try:
+        yield unclean
+    finally:
+        held.end()
 
 
 def _locked(file: TextIO) -> bool:

@@ -1,6 +1,6 @@
 """What a node says of itself: the retained card (what it is) and state (how it is doing)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from edged.hardware.machine import device_name
 from edged.hardware.memory import status_bytes
 from edged.messages import Level, Reading
 
-FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "stop")
+FEATURES = ("chunk_sentence", "deadline_s", "priority", "seed", "session", "stop")
 MEASURED = ("temperature_c", "forecast_c", "fan_rpm", "clock_mhz", "watts")
 ENGINE_FEATURES = {"llama_cpp": ("json_object", "json_schema")}
 
@@ -54,6 +54,8 @@ def card(
     decode_tokens_per_s: float | None,
     profile: str | None,
     planned: Answer | None,
+    *,
+    pools: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The card; what needs a loaded model is ``None`` until there is one."""
     load = planned.load if planned and ready else None
@@ -73,7 +75,7 @@ def card(
         "fallbacks": list(planned.steps) if planned and ready else [],
         "decode_tokens_per_s": decode_tokens_per_s,
         "features": [*FEATURES, *ENGINE_FEATURES.get(ready.engine if ready else "", ())],
-        "pools": [],
+        "pools": list(pools),
     }
 
 

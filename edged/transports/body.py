@@ -17,9 +17,6 @@ MAX_STOP_CHARACTERS = 256
 SEED_LIMIT = 2**53
 """Every JSON reader holds integers below this exactly."""
 
-# Fields of the wire protocol whose feature this version does not have.
-NOT_YET = ("session", "session_reset")
-
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -38,7 +35,8 @@ class Body(BaseModel):
 
     id: str | None = Field(None, min_length=1, max_length=MAX_ID_CHARACTERS)
     prompt: str | None = None
-    messages: list[_Message] | None = Field(None, min_length=1)
+    # Each error takes a kilobyte, and a payload has room for a hundred thousand: one is enough.
+    messages: list[_Message] | None = Field(None, min_length=1, fail_fast=True)
     max_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0)
     top_k: int | None = Field(None, ge=0)
@@ -47,6 +45,8 @@ class Body(BaseModel):
     repeat_penalty: float | None = Field(None, ge=0.5, le=2)
     seed: int | None = Field(None, ge=0, lt=SEED_LIMIT)
     stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOPS)] | None = None
+    session: str | None = Field(None, min_length=1, max_length=MAX_ID_CHARACTERS)
+    session_reset: bool = False
     response_format: dict[str, Any] | None = None
     priority: int = Field(5, ge=0, le=9)
     deadline_s: float | None = Field(None, gt=0, le=10_000_000)
@@ -100,12 +100,9 @@ def plain_body(payload: bytes) -> Body:
 def json_body(fields: dict[str, Any]) -> Body:
     """The body of a JSON payload. Raises ``InvalidRequest`` that names the field."""
     for name in fields:
-        if name in NOT_YET:
-            raise InvalidRequest(
-                f"{name}: this version of edged does not have it yet", details={"field": name}
-            )
         if name not in Body.model_fields:
             raise InvalidRequest(_unknown_field(name), details={"field": short(name)})
+    _check_keys_of_messages(fields.get("messages"))
     try:
         return Body.model_validate(fields)
     except ValidationError as error:
@@ -115,8 +112,18 @@ def json_body(fields: dict[str, Any]) -> Body:
         ) from None
 
 
+def _check_keys_of_messages(messages: object) -> None:
+    """Refuse the first unknown key, since pydantic would collect them all."""
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        for key in message if isinstance(message, dict) else ():
+            if key not in _Message.model_fields:
+                raise InvalidRequest(
+                    f"messages.{number}.{short(key)}: is not known", details={"field": "messages"}
+                )
+
+
 def _unknown_field(name: str) -> str:
-    near = difflib.get_close_matches(name[:64], [*Body.model_fields, *NOT_YET], n=1)
+    near = difflib.get_close_matches(name[:64], Body.model_fields, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{short(name)}: no field of a prompt{hint}"
 

@@ -14,6 +14,7 @@ from edged.engine.json_schema import grammar_of
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import ChatMessage, Prompt, Sampling
 from edged.settings import ChatSettings, Settings
+from edged.transports.address import Address
 from edged.transports.body import (
     MAX_CORRELATION,
     MAX_ID_CHARACTERS,
@@ -44,22 +45,6 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
     expiry_s: int | None = None
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where and how a prompt is answered.
-
-    ``topic`` is ``None`` where there is nowhere to answer. ``asked`` tells that the
-    requester named the id or the topic, so that it can be expected to listen there.
-    """
-
-    id: str
-    topic: str | None
-    asked: bool
-    correlation: bytes | None
-    correlation_text: str | None
-    plain: bool
 
 
 @dataclass(frozen=True)
@@ -187,6 +172,10 @@ def _prompt(
         deadline_s = float(incoming.expiry_s)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     defaults = settings.sampling
+    if body.session_reset and body.session is None:
+        raise InvalidRequest(
+            "session_reset: needs a session to begin anew", details={"field": "session_reset"}
+        )
     _check_bound("max_tokens", body.max_tokens, defaults.max_tokens_limit)
     _check_bound("temperature", body.temperature, defaults.temperature_limit)
     return Prompt(
@@ -214,6 +203,8 @@ def _prompt(
         text_in_done=body.text_in_done,
         model=body.model,
         grammar=_grammar(body),
+        session=body.session,
+        session_reset=body.session_reset,
     )
 
 

@@ -20,6 +20,8 @@ def encode_reply(reply: Reply, correlation_text: str | None) -> bytes:
     body |= asdict(reply.message)
     if isinstance(reply.message, Done) and reply.message.text is None:
         del body["text"]
+    if isinstance(reply.message, Done) and reply.message.session is None:
+        del body["session"]
     return json.dumps(body, ensure_ascii=False).encode()
 
 

@@ -1,27 +1,36 @@
 """Prompts in and replies out over MQTT; the wire protocol is docs/wire-protocol.md."""
 
+import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
-from edged.messages import Failed, Prompt, Reply, Send
+from edged.messages import Failed, Origin, Prompt, Reply, Send
 from edged.settings import Settings
+from edged.transports.address import Address
 from edged.transports.body import parse_json_object
-from edged.transports.connection import BrokerConnection, Publish
-from edged.transports.decode import Address, Incoming, decode_prompt
+from edged.transports.connection import BrokerConnection
+from edged.transports.decode import Incoming, decode_prompt
+from edged.transports.dialling import Session
 from edged.transports.encode import encode_plain, encode_reply, reply_qos, user_properties
+from edged.transports.identity import client_id
+from edged.transports.outgoing import Publish
+from edged.transports.pool import PoolMembership
 from edged.transports.topics import ANONYMOUS, Topics, is_name
 
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0
+WATCHED_EXPIRY_S = 60
+"""What is only to be watched is of no use to who comes back later."""
 
 
 class PromptTaker(Protocol):
     """Whoever answers prompts: the pipeline."""
 
-    def submit(self, prompt: Prompt, send: Send) -> None: ...
+    def submit(self, prompt: Prompt, origin: Origin) -> None: ...
     def cancel(self, client: str, prompt_id: str) -> bool: ...
 
 
@@ -31,27 +40,47 @@ class MqttTransport:
     def __init__(self, settings: Settings, taker: PromptTaker) -> None:
         self._settings = settings
         self._taker = taker
-        self._topics = Topics(settings.mqtt.topic_root, settings.node)
+        self._topics = Topics(settings.mqtt.topic_root, settings.node, settings.mqtt.pools)
         self._retained: dict[str, Publish] = {}
-        self._connection = BrokerConnection(
-            settings.mqtt,
-            client_id=f"edged-{settings.node}",
-            will=Publish(self._topics.status, b"offline", qos=1, retain=True),
-        )
+        will = Publish(self._topics.status, b"offline", qos=1, retain=True)
+        self._connection = BrokerConnection(settings.mqtt, Session(client_id(settings.node), will))
+        self._pools = PoolMembership(settings, self._topics, self, self._connection.outgoing)
 
     @property
     def problem(self) -> str | None:
         """Why the broker cannot be reached, if it cannot."""
-        return self._connection.problem
+        return self._connection.problem or self._pools.problem
+
+    def use(self, settings: Settings) -> None:
+        """Decode with these from now on; ``mqtt`` is as it was."""
+        self._settings = settings
+
+    @property
+    def dropped_deltas(self) -> int:
+        """Messages only to be watched that were dropped, as the socket did not take them."""
+        return self._connection.outgoing.dropped
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self._connection.run(self)
+        await asyncio.gather(self._connection.run(self), self._pools.run())
+
+    def serve_pools(self, can_serve: bool) -> None:
+        """Take prompts of the pools from now on, or leave them to others."""
+        self._pools.serve(can_serve and self._connection.is_connected)
 
     async def say_goodbye(self) -> None:
         """Tell everyone that the node is gone, and let the last replies out."""
+        await self._pools.leave()
         self._connection.publish(Publish(self._topics.status, b"offline", qos=1, retain=True))
         await self._connection.flush(GOODBYE_S)
+
+    def send_to(self, address: str) -> Send:
+        """How to answer a prompt of before, from where its ``Origin`` said that it came."""
+        try:
+            return self._sender(Address.load(address))
+        except ValueError as error:
+            log.error("an address that was kept cannot be read: %s", error)  # noqa: TRY400 (no defect)
+            return _send_nowhere
 
     def publish_card(self, card: dict[str, Any]) -> None:
         """Publish what the node is, if that has changed."""
@@ -64,7 +93,8 @@ class MqttTransport:
     def _retain(self, topic: str, body: dict[str, Any], qos: int) -> None:
         payload = json.dumps(body, ensure_ascii=False).encode()
         message = Publish(topic, payload, qos, retain=True)
-        if qos == 0 or self._retained.get(topic) != message:
+        # While there is no connection, only the last one is kept, for the next.
+        if self._connection.is_connected and (qos == 0 or self._retained.get(topic) != message):
             self._connection.publish(message)
         self._retained[topic] = message
 
@@ -79,10 +109,11 @@ class MqttTransport:
             self._connection.publish(message)
         self._connection.publish(Publish(self._topics.status, b"online", qos=1, retain=True))
 
-    def received(self, incoming: Incoming) -> None:
-        """A publish on one of our topics."""
+    def received(self, incoming: Incoming, acknowledge: Callable[[], None]) -> None:
+        """A publish on one of our topics, or of a pool's."""
         kind_and_client = self._topics.parse(incoming.topic)
         if kind_and_client is None:
+            acknowledge()
             return
         kind, client = kind_and_client
         if incoming.retain:
@@ -93,20 +124,25 @@ class MqttTransport:
             # The broker's session may still hold a subscription from before that was set.
             self._reject(incoming, None, "a client level is required (mqtt.require_client)")
         elif kind == "prompt":
-            self._take_prompt(incoming, client or ANONYMOUS)
+            self._take_prompt(incoming, client or ANONYMOUS, acknowledge)
+            return
         else:
             self._take_cancel(incoming, client or ANONYMOUS)
+        acknowledge()
 
-    def _take_prompt(self, incoming: Incoming, client: str) -> None:
+    def _take_prompt(
+        self, incoming: Incoming, client: str, acknowledge: Callable[[], None]
+    ) -> None:
         request = decode_prompt(incoming, client, self._topics, self._settings)
         address, outcome = request.address, request.outcome
         if isinstance(outcome, Prompt):
-            self._taker.submit(outcome, lambda reply: self._send(reply, address))
+            self._taker.submit(outcome, Origin(self._sender(address), address.dump(), acknowledge))
             return
         if address.topic is not None:
             self._send(Reply(address.id, 0, 0, Failed.of(outcome)), address)
         if address.topic is None or not address.asked or isinstance(outcome, ReplyTopicForbidden):
             self._reject(incoming, client, outcome.error)
+        acknowledge()
 
     def _take_cancel(self, incoming: Incoming, client: str) -> None:
         try:
@@ -118,22 +154,31 @@ class MqttTransport:
         except PromptFailure as failure:
             self._reject(incoming, client, failure.error)
 
-    def _send(self, reply: Reply, address: Address) -> None:
+    def _sender(self, address: Address) -> Send:
+        def send(reply: Reply, delivered: Callable[[], None] | None = None) -> None:
+            self._send(reply, address, delivered)
+
+        return send
+
+    def _send(
+        self, reply: Reply, address: Address, delivered: Callable[[], None] | None = None
+    ) -> None:
         assert address.topic is not None
         if address.plain and self._settings.mqtt.text_replies:
             payloads = encode_plain(reply)
         else:
             payloads = [encode_reply(reply, address.correlation_text)]
-        for payload in payloads:
-            self._connection.publish(
-                Publish(
-                    address.topic,
-                    payload,
-                    reply_qos(reply),
-                    correlation=address.correlation,
-                    user_properties=tuple(user_properties(reply)),
-                )
+        qos = reply_qos(reply)
+        for number, payload in enumerate(payloads, 1):
+            message = Publish(
+                address.topic,
+                payload,
+                qos,
+                correlation=address.correlation,
+                user_properties=tuple(user_properties(reply)),
+                expiry_s=None if qos else WATCHED_EXPIRY_S,
             )
+            self._connection.publish(message, delivered if number == len(payloads) else None)
 
     def _reject(self, incoming: Incoming, client: str | None, reason: str) -> None:
         """Say on the node's own topic what could not be answered where it was asked."""
@@ -146,3 +191,7 @@ class MqttTransport:
         }
         payload = json.dumps(body, ensure_ascii=False).encode()
         self._connection.publish(Publish(self._topics.rejected, payload, qos=1))
+
+
+def _send_nowhere(reply: Reply, delivered: Callable[[], None] | None = None) -> None:
+    pass

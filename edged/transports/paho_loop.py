@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
 
 
 class SocketWatcher:
-    """Reads and writes for paho when its socket is ready; ``ended`` is told why it ended.
+    """Reads and writes for paho when its socket is ready.
 
-    Made in the loop that it uses. paho connects in a thread of the executor, so some of its
-    callbacks come from there.
+    ``ended`` is told why a connection ended, ``has_read`` is called after each read. A path that
+    is cut is noticed within about ``keepalive_s``. Made in the loop that it uses. paho connects
+    in a thread of the executor, so some of its callbacks come from there.
     """
 
-    def __init__(self, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self, ended: Callable[[str], None], has_read: Callable[[], None], keepalive_s: int
+    ) -> None:
         self._ended = ended
+        self._has_read = has_read
+        self._keepalive_s = keepalive_s
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        self._reads_again: asyncio.Handle | None = None
 
     def watch(self, client: paho.Client) -> None:
         """From now on; a client is watched until its socket closes, and again after that."""
@@ -36,10 +43,14 @@ class SocketWatcher:
 
     def _on_open(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         send_at_once(client, None, sock)
+        _notice_silence(sock, self._keepalive_s)
         self._loop.call_soon_threadsafe(self._loop.add_reader, sock, self._read, client)
 
     def _on_close(self, _client: paho.Client, _data: object, sock: "SocketLike") -> None:
         self._loop.remove_reader(sock)
+        if self._reads_again is not None:
+            self._reads_again.cancel()
+            self._reads_again = None
 
     def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         if threading.get_ident() == self._loop_thread:
@@ -63,14 +74,38 @@ class SocketWatcher:
             hang_up(client)
             self._ended(f"what the broker sent cannot be read: {error!r}")
             return
+        finally:
+            self._has_read()
         if status != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._ended(paho.error_string(status))
+            return
+        sock = client.socket()
+        # TLS comes in records: the socket is empty, and looks it, when more of one has been read.
+        # Later, as others want their turn, and only once: paho reads a packet at a time.
+        if isinstance(sock, ssl.SSLSocket) and sock.pending() and self._reads_again is None:
+            self._reads_again = self._loop.call_soon(self._read_again, client)
+
+    def _read_again(self, client: paho.Client) -> None:
+        self._reads_again = None
+        self._read(client)
 
 
 def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
     """Switch Nagle's algorithm off: small messages must not wait for each other (40 ms)."""
     if isinstance(sock, socket.socket):  # paho may wrap it for other transports than TCP
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _notice_silence(sock: "SocketLike", keepalive_s: int) -> None:
+    """Let the kernel end a connection whose other side has gone without a word.
+
+    MQTT's own ping goes out only after ``keepalive_s`` of silence, and is waited for as long.
+    """
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, keepalive_s * 1000)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, keepalive_s // 2))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, keepalive_s // 4))
 
 
 def hang_up(client: paho.Client) -> None:

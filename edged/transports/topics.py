@@ -19,10 +19,11 @@ _NONCHARACTERS = range(0xFDD0, 0xFDF0)
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics of one node under one root."""
+    """The topics of one node, and of the pools that it belongs to, under one root."""
 
     root: str
     node: str
+    pools: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -57,16 +58,33 @@ class Topics:
         named = [self.prompt("+"), self.cancel("+")]
         return named if require_client else [self.prompt(), self.cancel(), *named]
 
+    def pool_prompt(self, pool: str, client: str | None = None) -> str:
+        """Where a client publishes prompts for whichever node of a pool can answer."""
+        return f"{self.root}/pool/{pool}/prompt" + (f"/{client}" if client else "")
+
+    def shares(self, *, require_client: bool) -> list[str]:
+        """What a node of its pools listens to; the broker hands each prompt to one of them."""
+        clients = ["+"] if require_client else [None, "+"]
+        return [
+            f"$share/edged-{pool}/{self.pool_prompt(pool, client)}"
+            for pool in self.pools
+            for client in clients
+        ]
+
     def parse(self, topic: str) -> tuple[Literal["prompt", "cancel"], str | None] | None:
         """What a topic is for, and its client level; ``None`` if it is not ours."""
-        prefix = f"{self.root}/{self.node}/"
-        if not topic.startswith(prefix):
+        root, node = f"{self.root}/", self.node
+        if not topic.startswith(root):
             return None
-        match topic.removeprefix(prefix).split("/"):
-            case ["prompt" | "cancel" as kind]:
+        match topic.removeprefix(root).split("/"):
+            case [level, "prompt" | "cancel" as kind] if level == node:
                 return kind, None
-            case ["prompt" | "cancel" as kind, client]:
+            case [level, "prompt" | "cancel" as kind, client] if level == node:
                 return kind, client
+            case ["pool", pool, "prompt"] if pool in self.pools:
+                return "prompt", None
+            case ["pool", pool, "prompt", client] if pool in self.pools:
+                return "prompt", client
         return None
 
 
@@ -98,7 +116,8 @@ def may_reply(topic: str, *, prefixes: Iterable[str], root: str, client: str) ->
     """
     levels = topic.split("/")
     if (
-        topic.startswith("$")
+        len(topic) > MAX_REPLY_TOPIC_BYTES  # before every character of a megabyte is looked at
+        or topic.startswith("$")
         or not all(is_level(level) for level in levels)
         or len(topic.encode()) > MAX_REPLY_TOPIC_BYTES
         or len(levels) > MAX_REPLY_TOPIC_LEVELS

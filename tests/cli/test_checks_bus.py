@@ -2,7 +2,6 @@
 
 import re
 import socket
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,54 +12,12 @@ from node import Broker, free_port
 from pydantic import SecretStr
 
 from edged.cli import checks_bus
-from edged.settings import MqttSettings, Settings, setting_paths
+from edged.settings import MqttSettings
 
 pytestmark = pytest.mark.usefixtures("operator_folder")
 
 
 # Credentials
-
-
-def test_the_secrets_are_those_of_the_settings() -> None:
-    sections: dict[str, Any] = dict(Settings.model_fields)
-    secret = [
-        path
-        for path in setting_paths(Settings)
-        if "." in path
-        and SecretStr
-        in getattr(
-            sections[path.split(".")[0]].annotation.model_fields[path.split(".")[1]].annotation,
-            "__args__",
-            (),
-        )
-    ]
-
-    assert sorted(secret) == sorted(checks_bus.SECRETS)
-
-
-@pytest.mark.parametrize(("mode", "count"), [(0o644, 1), (0o640, 0), (0o600, 0)])
-def test_a_password_in_a_file_for_everybody_is_a_warning(
-    tmp_path: Path, mode: int, count: int
-) -> None:
-    config = tmp_path / "edged.toml"
-    config.write_text('[mqtt]\nusername = "edged"\npassword = "x"\n')
-    config.chmod(mode)
-
-    findings = list(checks_bus.exposed_secrets(config))
-
-    assert len(findings) == count
-    for finding in findings:
-        assert finding.outcome == "warning"
-        subprocess.run(["sh", "-c", (finding.remedy or "").removeprefix("sudo ")], check=True)
-        assert not config.stat().st_mode & stat.S_IROTH
-
-
-def test_a_file_without_secrets_may_be_read_by_everybody(tmp_path: Path) -> None:
-    config = tmp_path / "edged.toml"
-    config.write_text('[mqtt]\nusername = "edged"\n')
-    config.chmod(0o644)
-
-    assert list(checks_bus.exposed_secrets(config)) == []
 
 
 def test_a_credential_is_named_and_an_empty_one_told(tmp_path: Path) -> None:
@@ -117,7 +74,7 @@ def guarded_broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def at(port: int, **more: Any) -> MqttSettings:
-    return MqttSettings(host="127.0.0.1", port=port, **more)
+    return MqttSettings(host="127.0.0.1", port=port, tls=False, **more)
 
 
 @pytest.mark.parametrize(("protocol", "spoken"), [("auto", "5"), ("3.1.1", "3.1.1")])

@@ -1,6 +1,7 @@
 """One daemon a state directory."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,19 @@ def test_the_first_start_is_no_unclean_one(tmp_path: Path) -> None:
     assert running_pid(tmp_path / "state") == os.getpid()
     running.end()
     assert running_pid(tmp_path / "state") is None
+
+
+def test_a_disk_without_room_for_its_number_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        assert running.begin() is False
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    running.end()
+
+    assert begins(tmp_path) is False
 
 
 def test_after_a_clean_stop_the_next_start_is_clean(tmp_path: Path) -> None:

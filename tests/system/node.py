@@ -65,6 +65,8 @@ def node_environment(name: str, port: int, folder: Path, **settings: object) -> 
         "EDGED_NODE": name,
         "EDGED_STATE_DIR": str(folder / "state"),
         "EDGED_MODEL__STORE": str(folder / "store"),
+        # The end of a test is not to wait for who is still being answered.
+        "EDGED_DRAIN_S": "1",
         "EDGED_MQTT__HOST": "127.0.0.1",
         "EDGED_MQTT__PORT": str(port),
     }
@@ -146,9 +148,9 @@ class Node:
             client.subscribe(f"edged/v1/{self.name}/card")
             return client.next().json
 
-    def wait_for_log(self, text: str) -> None:
+    def wait_for_log(self, text: str, times: int = 1) -> None:
         until_s = time.monotonic() + PATIENCE_S
-        while text not in self.log:
+        while self.log.count(text) < times:
             assert time.monotonic() < until_s, self.log
             time.sleep(0.05)
 

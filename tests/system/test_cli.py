@@ -117,7 +117,7 @@ def test_without_a_broker_there_is_one_line_and_an_exit_code() -> None:
 def test_a_traceback_comes_only_when_it_is_asked_for() -> None:
     run = edged("ask", "hi", port=free_port(), EDGED_DEBUG="1")
     assert "Traceback" in run.stderr
-    assert "BrokerError" in run.stderr
+    assert "no broker at 127.0.0.1" in run.stderr
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
@@ -128,7 +128,8 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
-    run = edged("config", "show", EDGED_MQTT__PASSWORD="hunter2")
+    (tmp_path / "edged.mqtt.password").write_text("hunter2")
+    run = edged("config", "show", CREDENTIALS_DIRECTORY=str(tmp_path))
     assert run.returncode == 0
     assert "hunter2" not in run.stdout
     assert 'password = "**********"' in run.stdout

@@ -1,61 +1,17 @@
 """A real node on a simulated board: what heat does to prompts, and what they are told."""
 
-import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board import Board
 from bus_client import PATIENCE_S, BusClient, text_of
 from node import Broker, Node, running
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 11 + "The end."
-MOVE_S, MOVE_C = 0.1, 2.0
 STEP_MS = 30
 """A byte a step, so that the text takes some time."""
-
-
-class Board:
-    """The sensors' files of a Raspberry Pi, which gets as hot as the test says: soon, not at once,
-    and with the noise of a real sensor."""
-
-    def __init__(self, root: Path) -> None:
-        self._zone = root / "sys/class/thermal/thermal_zone0"
-        self._zone.mkdir(parents=True)
-        (self._zone / "type").write_text("cpu-thermal\n")
-        (root / "proc").mkdir()
-        for name in ("meminfo", "self"):
-            (root / "proc" / name).symlink_to(f"/proc/{name}")
-        self._now_c = self._then_c = 50.0
-        self._is_lost = False
-        self._over = threading.Event()
-        self._write()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._thread.start()
-
-    def heat(self, temperature_c: float) -> None:
-        self._then_c = temperature_c
-
-    def lose(self) -> None:
-        self._is_lost = True
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        while not self._over.wait(MOVE_S):
-            self._now_c += min(max(self._then_c - self._now_c, -MOVE_C), MOVE_C)
-            if self._is_lost:
-                (self._zone / "temp").unlink(missing_ok=True)
-            else:
-                self._write()
-
-    def _write(self) -> None:
-        file = self._zone / "temp.new"
-        file.write_text(f"{round((self._now_c + random.uniform(-0.2, 0.2)) * 1000)}\n")
-        file.replace(self._zone / "temp")
 
 
 @pytest.fixture

@@ -4,91 +4,30 @@ What a real Mosquitto can be made to do is tested in tests/system.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import Callable
 
 import pytest
+from scripted_broker import (
+    ACCEPTED,
+    ACCEPTED_V5,
+    PUBACK,
+    REFUSED_VERSION,
+    Listener,
+    broker,
+    connected,
+    packet,
+    packet_of,
+    publish,
+    soon,
+    until,
+)
 
 from edged.settings import MqttSettings
-from edged.transports import connection as module
-from edged.transports.connection import BrokerConnection, Publish
+from edged.transports import dialling
+from edged.transports.connection import BrokerConnection
 from edged.transports.decode import Incoming
-
-PATIENCE_S = 20.0
-ACCEPTED = b"\x20\x02\x00\x00"
-ACCEPTED_V5 = b"\x20\x03\x00\x00\x00"
-REFUSED_VERSION = b"\x20\x02\x00\x01"
-WILL = Publish("status", b"offline", qos=1, retain=True)
-
-Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], "asyncio.Future[None]"]
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.times: asyncio.Queue[None] = asyncio.Queue()
-
-    def connected(self) -> None:
-        self.times.put_nowait(None)
-
-    def received(self, incoming: Incoming) -> None:
-        raise AssertionError(incoming)
-
-
-async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """One MQTT packet: its first byte, and what follows the length."""
-    kind = (await reader.readexactly(1))[0]
-    length = shift = 0
-    while True:
-        byte = (await reader.readexactly(1))[0]
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return kind, await reader.readexactly(length)
-
-
-def version(connect: bytes) -> int:
-    """The protocol level of a CONNECT: 4 is 3.1.1, 5 is 5."""
-    return connect[6]
-
-
-@contextlib.asynccontextmanager
-async def broker(answer: Script) -> AsyncIterator[MqttSettings]:
-    """Runs ``answer`` for each connection, with its protocol level."""
-
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            _, connect = await packet(reader)
-            await answer(version(connect), reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield MqttSettings(host="127.0.0.1", port=port)
-        await asyncio.wait_for(asyncio.gather(*serving), PATIENCE_S)
-
-
-@contextlib.asynccontextmanager
-async def connected(settings: MqttSettings) -> AsyncIterator[tuple[BrokerConnection, Listener]]:
-    connection, listener = BrokerConnection(settings, "test", WILL), Listener()
-    task = asyncio.create_task(connection.run(listener))
-    try:
-        yield connection, listener
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def soon(queue: "asyncio.Queue[None]") -> None:
-    await asyncio.wait_for(queue.get(), PATIENCE_S)
+from edged.transports.outgoing import Publish
 
 
 @pytest.mark.parametrize("refusal", [REFUSED_VERSION, b""], ids=["says so", "closes"])
@@ -108,7 +47,7 @@ async def test_a_broker_without_version_5_gets_3_1_1(refusal: bytes) -> None:
 async def test_a_broker_that_does_not_answer_version_5_gets_3_1_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "V5_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(dialling, "V5_TIMEOUT_S", 0.3)
 
     async def answer(
         level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -183,3 +122,104 @@ async def test_a_host_that_cannot_be_is_a_problem_and_no_crash(host: str) -> Non
             await asyncio.sleep(0.02)
         assert connection.problem is not None
         assert "set mqtt.host" in connection.problem
+
+
+# What comes in
+
+
+def numbers(acknowledged: list[bytes]) -> list[int]:
+    return [int.from_bytes(body[:2], "big") for body in acknowledged]
+
+
+async def test_what_comes_is_acknowledged_when_it_is_done_and_in_the_order_received() -> None:
+    acknowledged: list[bytes] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        for number in (11, 12, 13):
+            writer.write(publish("a/topic", b"", number))
+        while True:
+            acknowledged.append((await packet_of(reader, PUBACK))[1])
+
+    async with broker(answer) as settings, connected(settings) as (_, listener):
+        first, second, third = [(await soon(listener.messages))[1] for _ in range(3)]
+        third()
+        second()
+        await asyncio.sleep(0.1)
+        assert acknowledged == []
+        first()
+        await until(lambda: len(acknowledged) == 3)
+        assert numbers(acknowledged) == [11, 12, 13]
+
+
+async def test_what_came_over_an_earlier_connection_is_not_acknowledged_over_the_next() -> None:
+    acknowledged: list[bytes] = []
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connections.append(writer)
+        # A broker that lost its state uses the same id for another message.
+        payload = b"lost" if len(connections) == 1 else b"new"
+        writer.write(ACCEPTED_V5 + publish("a/topic", payload, 7))
+        while True:
+            acknowledged.append((await packet_of(reader, PUBACK))[1])
+
+    async with broker(answer) as settings, connected(settings) as (_, listener):
+        _, late = await soon(listener.messages)
+        connections[0].close()
+        incoming, acknowledge = await soon(listener.messages)
+        late()
+        await asyncio.sleep(0.1)
+        assert (incoming.payload, acknowledged) == (b"new", [])
+        acknowledge()
+        await until(lambda: acknowledged)
+        assert numbers(acknowledged) == [7]
+
+
+async def test_what_a_defect_hinders_is_acknowledged_or_it_would_come_back_for_ever() -> None:
+    acknowledged: asyncio.Queue[bytes] = asyncio.Queue()
+
+    class Defective(Listener):
+        def received(self, incoming: Incoming, acknowledge: Callable[[], None]) -> None:
+            raise RuntimeError("a defect")
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5 + publish("a/topic", b"", 7))
+        acknowledged.put_nowait((await packet_of(reader, PUBACK))[1])
+        await reader.read()
+
+    async with broker(answer) as settings:
+        connection = BrokerConnection(settings, dialling.Session("test"))
+        task = asyncio.create_task(connection.run(Defective()))
+        assert numbers([await soon(acknowledged)]) == [7]
+        task.cancel()
+
+
+# A path that is cut
+
+
+async def test_the_kernel_gives_up_on_a_silent_broker_within_the_keep_alive() -> None:
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        await reader.read()
+
+    async with (
+        broker(answer, keepalive_s=20) as settings,
+        connected(settings) as (connection, listener),
+    ):
+        await soon(listener.times)
+        client = connection._dialler.client
+        assert client is not None
+        sock = client.socket()
+        assert isinstance(sock, socket.socket)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10

@@ -18,7 +18,6 @@ from edged.transports.body import (
     MAX_CORRELATION,
     MAX_ID_CHARACTERS,
     MAX_STOPS,
-    NOT_YET,
     SEED_LIMIT,
     parse_json_object,
 )
@@ -379,9 +378,14 @@ def test_a_schema_nested_beyond_the_parser_is_refused() -> None:
     assert "nested" in failure(b'{"prompt":"hi","response_format":' + form + b"}").error
 
 
-@pytest.mark.parametrize("field", NOT_YET)
-def test_a_field_whose_feature_is_not_built_is_refused_by_name(field: str) -> None:
-    assert failure({"prompt": "hi", field: "x"}).error.startswith(f"{field}: this version")
+def test_a_prompt_of_a_conversation_says_which() -> None:
+    asked = prompt({"prompt": "hi", "session": "tea", "session_reset": True})
+
+    assert (asked.session, asked.session_reset) == ("tea", True)
+
+
+def test_a_conversation_cannot_begin_anew_without_a_name() -> None:
+    assert failure({"prompt": "hi", "session_reset": True}).details == {"field": "session_reset"}
 
 
 @pytest.mark.parametrize(
@@ -673,7 +677,7 @@ json_values = st.recursive(
     max_leaves=6,
 )
 names = st.one_of(
-    st.sampled_from([*FIELDS, *NOT_YET, "\ud800", "Prompt"]), st.text(st.characters(), max_size=4)
+    st.sampled_from([*FIELDS, "\ud800", "Prompt"]), st.text(st.characters(), max_size=4)
 )
 spoiled_bodies = st.tuples(
     st.sampled_from(

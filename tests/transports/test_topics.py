@@ -257,3 +257,42 @@ def test_no_topic_is_allowed_that_lies_outside_the_prefixes_or_harms_a_broker(
 @settings(max_examples=50)
 def test_every_harmless_topic_below_the_clients_own_is_allowed(below: list[str]) -> None:
     assert allowed("/".join(["edged/v1/attic/completion/kitchen", *below]))
+
+
+# Pools
+
+POOLED = Topics("edged/v1", "attic", ("house", "garden"))
+
+
+def test_a_pools_prompts_are_shared_by_a_group_of_its_own() -> None:
+    assert POOLED.shares(require_client=False) == [
+        "$share/edged-house/edged/v1/pool/house/prompt",
+        "$share/edged-house/edged/v1/pool/house/prompt/+",
+        "$share/edged-garden/edged/v1/pool/garden/prompt",
+        "$share/edged-garden/edged/v1/pool/garden/prompt/+",
+    ]
+
+
+def test_a_pool_can_be_closed_to_anonymous_clients() -> None:
+    assert Topics("edged/v1", "attic", ("house",)).shares(require_client=True) == [
+        "$share/edged-house/edged/v1/pool/house/prompt/+"
+    ]
+
+
+def test_a_prompt_of_a_pool_is_told_with_its_client() -> None:
+    assert POOLED.parse("edged/v1/pool/house/prompt/kitchen") == ("prompt", "kitchen")
+    assert POOLED.parse("edged/v1/pool/garden/prompt") == ("prompt", None)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "edged/v1/pool/cellar/prompt",
+        "edged/v1/pool/house/cancel",
+        "edged/v1/pool/house/prompt/a/b",
+        "edged/v1/pool/prompt",
+        "edged/v1/house/prompt",
+    ],
+)
+def test_what_is_of_no_pool_of_ours_is_told_as_that(topic: str) -> None:
+    assert POOLED.parse(topic) is None

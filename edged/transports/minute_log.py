@@ -1,0 +1,29 @@
+"""A line a minute of the log, for what may happen a thousand times a second."""
+
+import logging
+import time
+
+EVERY_S = 60.0
+
+
+class MinuteLog:
+    """Counts what happens, and says so at once and then at most once a minute.
+
+    ``text`` has a ``%d`` for how often it happened since the last line, and a ``%s`` for what
+    was told of the last time.
+    """
+
+    def __init__(self, log: logging.Logger, text: str) -> None:
+        self._log = log
+        self._text = text
+        self._count = 0
+        self._next_s = 0.0
+
+    def count(self, what: str) -> None:
+        """It has happened."""
+        self._count += 1
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._log.warning(self._text, self._count, what)
+            self._count = 0
+            self._next_s = now_s + EVERY_S
