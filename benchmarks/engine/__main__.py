@@ -7,6 +7,7 @@ the shape models, 12 GB of memory, and an hour on two quiet cores.
 
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from benchmarks.engine.prefix import warm_prefixes
 from benchmarks.engine.roofline import roofline
 from edged.bench.comparison import compare, threads_for
 from edged.bench.rounds import Work
+from edged.bench.servers import LLAMA_SERVER
 from edged.cli.local_broker import local_broker
 from edged.models.catalogue import read_catalogue
 from edged.models.gguf import read_header
@@ -63,6 +65,12 @@ CASES = (
         Case(quant, "xllamacpp", clients, prompt_tokens, tokens)
         for quant in ("q4_0", "q4_k_m")
         for clients, prompt_tokens, tokens in ((1, 128, 64), (4, 64, 32), (8, 64, 32))
+    ),
+    # Built with the flags of edged's own, where `benchmarks.engine.build_peer` has done that.
+    *(
+        Case("q4_0", "llama_server", clients, prompt_tokens, tokens)
+        for clients, prompt_tokens, tokens in ((1, 128, 64), (4, 64, 32), (8, 64, 32))
+        if shutil.which(LLAMA_SERVER)
     ),
     # Each side with the threads that it takes by itself.
     *(Case(quant, "xllamacpp", 1, 32, 32, contention=True) for quant in ("q4_0", "q4_k_m")),

@@ -69,7 +69,8 @@ def attic(broker: Broker, tmp_path: Path, board: Board) -> Iterator[Node]:
     folder = tmp_path / "attic"
     folder.mkdir()
     settings = {"profile": "pi5-8gb", "throttle__root": tmp_path / "board"}
-    with member("attic", broker, folder, engine__echo_step_ms=STEP_MS, **settings) as node:
+    settings |= {"engine__echo_step_ms": STEP_MS, "drain_s": 30}
+    with member("attic", broker, folder, **settings) as node:
         node.wait_for_log("joined the pools: house")
         yield node
 
