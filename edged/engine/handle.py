@@ -244,8 +244,10 @@ class EngineHandle:
             if end.refusal is not None:
                 self.state = ModelState.REFUSED
                 listener.engine_refused(end.refusal)
+            # Not wait_for, which in Python 3.11 can swallow that we are cancelled.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._again.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._again.wait()
             backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def _one(self) -> _End:

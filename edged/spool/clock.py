@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+PLAUSIBLE_S = 1.6e9
+"""In 2020. A wall clock before that has not been set yet, and says nothing of what has passed."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -50,7 +52,7 @@ class SpoolClock:
             if last.boot_id and last.boot_id == self._boot_id:
                 passed_s = boot_s() - last.boot_s
             else:
-                passed_s = wall_s() - last.wall_s
+                passed_s = wall_s() - last.wall_s if last.wall_s > PLAUSIBLE_S else 0.0
             self._offset_s += last.spool_s + max(0.0, passed_s)
 
     def now_s(self) -> float:

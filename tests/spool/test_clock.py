@@ -120,3 +120,13 @@ def test_the_boot_has_a_name_where_the_kernel_gives_one(tmp_path: Path) -> None:
 
     assert boot_id(tmp_path / "boot_id") == "6a1f"
     assert boot_id(tmp_path / "absent") == ""
+
+
+def test_a_wall_clock_that_was_not_set_before_a_reboot_says_nothing() -> None:
+    machine = Machine(wall_s=0.0)
+    before = machine.clock(None)
+    machine.boot_s += 100
+    mark = before.mark()
+    machine.reboot(5.0, wall_s=1_700_000_000.0)
+
+    assert machine.clock(mark).now_s() == mark.spool_s

@@ -9,32 +9,44 @@ import threading
 from pathlib import Path
 
 import pytest
-from bus_client import PATIENCE_S, BusClient
+from bus_client import PATIENCE_S, BusClient, text_of
 from node import Broker, Node, free_port, running, wait_until_open
 
 from edged.models.bundled import BUNDLED_MODEL
 
 
-def test_a_killed_worker_ends_its_prompt_and_the_next_one_is_answered(
+def test_a_prompt_whose_worker_is_killed_is_answered_by_the_next(
     slow: Node, client: BusClient
 ) -> None:
-    prompt_id = client.send_prompt("slow", prompt="x" * 100)
+    prompt_id = client.send_prompt("slow", prompt="0123456789")
     client.wait_for(lambda got: got.json["type"] == "delta")
     os.kill(slow.worker_pid(), signal.SIGKILL)
+    replies = [reply for reply in client.replies(prompt_id) if reply["restarts"] == 1]
+    assert [reply["seq"] for reply in replies] == list(range(len(replies)))
+    assert (replies[0]["type"], replies[-1]["type"]) == ("accepted", "done")
+    assert text_of(replies) == replies[-1]["text"] == "0123456789"
+    client.nothing_more()
+
+
+def test_a_prompt_that_kills_every_worker_fails_for_good(slow: Node, client: BusClient) -> None:
+    prompt_id = client.send_prompt("slow", prompt="x" * 100)
+    for restarts in (0, 1):
+        client.wait_for(
+            lambda got, restarts=restarts: (
+                (got.json["type"], got.json["restarts"]) == ("delta", restarts)
+            )
+        )
+        os.kill(slow.worker_pid(), signal.SIGKILL)
     failed = list(client.replies(prompt_id))[-1]
-    assert (failed["type"], failed["code"], failed["retryable"]) == (
-        "failed",
-        "engine_failed",
-        True,
-    )
+    assert (failed["code"], failed["retryable"]) == ("engine_failed", False)
+    assert failed["details"] == {"deaths": 2}
     assert "SIGKILL" in failed["error"]
     assert client.ask("slow", prompt="again")[-1]["text"] == "again"
-    client.nothing_more()
 
 
 def test_a_waiting_prompt_survives_the_worker(slow: Node, client: BusClient) -> None:
     slow.wait_for_state("serving")
-    client.send_prompt("slow", prompt="x" * 100)
+    client.send_prompt("slow", prompt="occupied")
     client.wait_for(lambda got: got.json["type"] == "delta")
     waiting = client.send_prompt("slow", prompt="patient")
     client.wait_for(lambda got: got.json["type"] == "accepted" and got.json["id"] == waiting)
@@ -42,7 +54,7 @@ def test_a_waiting_prompt_survives_the_worker(slow: Node, client: BusClient) -> 
     assert list(client.replies(waiting))[-1]["text"] == "patient"
 
 
-def test_a_stopping_daemon_tells_those_it_leaves(broker: Broker, folder: Path) -> None:
+def test_a_stopping_daemon_tells_those_it_keeps(broker: Broker, folder: Path) -> None:
     settings = {"engine__name": "echo", "engine__echo_step_ms": 100}
     with BusClient(broker.port) as client, running("leaving", broker.port, folder, **settings) as n:
         client.subscribe("edged/v1/leaving/status")
@@ -50,14 +62,15 @@ def test_a_stopping_daemon_tells_those_it_leaves(broker: Broker, folder: Path) -
         waiting = client.send_prompt("leaving", prompt="y")
         client.wait_for(lambda got: "delta" in got.properties.get("edged-type", ""))
         assert n.stop() == 0
-        codes, status = {}, []
-        while len(codes) < 2 or b"offline" not in status:
+        told, status = set(), []
+        while b"offline" not in status:
             got = client.next()
             if got.topic.endswith("/status"):
                 status.append(got.payload)
-            elif got.json["type"] == "failed":
-                codes[got.json["id"]] = got.json["code"]
-        assert codes == {active: "draining", waiting: "draining"}
+            elif got.json["type"] == "waiting":
+                assert "kept" in got.json["reason"]
+                told.add(got.json["id"])
+        assert told == {active, waiting}
 
 
 def test_the_will_says_offline_when_the_daemon_is_killed(broker: Broker, folder: Path) -> None:

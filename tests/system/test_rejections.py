@@ -1,15 +1,10 @@
 """Whatever arrives, the daemon lives and says what was wrong."""
 
-import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bus_client import BusClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from node import Broker, Node, running
 
 
@@ -17,7 +12,7 @@ from node import Broker, Node, running
     ("body", "field"),
     [
         ({"promt": "typo"}, "promt"),
-        ({"prompt": "x", "session": "s"}, "session"),
+        ({"prompt": "x", "session": ""}, "session"),
         ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format"),
         ({"prompt": "x", "messages": []}, "messages"),
         ({"prompt": 5}, "prompt"),
@@ -107,73 +102,3 @@ def test_an_oversized_payload_is_answered(echo: Node, client: BusClient) -> None
     failed = client.ask("echo", prompt="x" * 300_000)[-1]
     assert failed["code"] == "invalid_request"
     assert failed["details"]["limit"] == 262_144
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=10,
-)
-_fields = st.sampled_from(
-    ["id", "prompt", "messages", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop",
-     "priority", "deadline_s", "stream", "chunk", "model", "reply_to", "correlation", "x"]
-)  # fmt: skip
-_payloads = st.one_of(
-    st.binary(max_size=200),
-    st.binary(max_size=50).map(lambda tail: b'{"prompt": "' + tail),
-    st.dictionaries(_fields, _json, max_size=4).map(lambda body: json.dumps(body).encode()),
-    st.dictionaries(st.text(max_size=20), _json, max_size=3).map(lambda b: json.dumps(b).encode()),
-    st.integers(1, 200_000).map(lambda depth: b'{"prompt":' + b"[" * depth),
-    st.integers(1, 6000).map(lambda digits: b'{"prompt": "x", "seed": ' + b"9" * digits + b"}"),
-    st.sampled_from([b"", b"{", b"{}", b" \n\t", b"\xff\xfe", b'{"prompt": "\\ud800"}',
-                     b'{"id": "\\u0001", "prompt": "x"}', b'{"id": "a/b", "prompt": "x"}',
-                     b'{"prompt": "x", "temperature": NaN}', b'{"prompt": "x", "top_p": 1e999}']),
-)  # fmt: skip
-
-
-_mqtt_text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=20)
-_properties = st.fixed_dictionaries(
-    {},
-    optional={
-        "response_topic": st.sampled_from(
-            ["edged/v1/x/completion/fuzzer/y", "edged/v1/echo/status", "$SYS/a", "a"]
-        ),
-        "correlation": st.binary(max_size=2000),
-        "expiry_s": st.integers(0, 2**32 - 1),
-        "user_properties": st.lists(st.tuples(_mqtt_text, _mqtt_text), max_size=3),
-    },
-)
-
-
-@pytest.fixture(scope="module")
-def listener(broker: Broker, echo: Node) -> Iterator[BusClient]:
-    with BusClient(broker.port) as client:
-        client.subscribe("edged/v1/+/completion/#")
-        client.subscribe("edged/v1/echo/rejected")
-        yield client
-
-
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    payload=_payloads,
-    topic=st.sampled_from(["prompt", "cancel", "prompt/fuzzer", "cancel/fuzzer", "prompt/a b"]),
-    properties=_properties,
-)
-def test_every_payload_gets_an_answer_and_the_daemon_lives(
-    echo: Node, listener: BusClient, payload: bytes, topic: str, properties: dict[str, Any]
-) -> None:
-    listener.publish(f"edged/v1/echo/{topic}", payload, **properties)
-    marker = uuid.uuid4().hex
-    listener.publish("edged/v1/echo/prompt/marker", {"id": marker, "prompt": "alive"})
-    answered = []
-    while True:
-        got = listener.next()
-        if got.properties.get("edged-id") == marker:
-            if got.properties["edged-type"] == "done":
-                break
-        elif got.topic.endswith("/rejected") or got.properties["edged-type"] in ("done", "failed"):
-            answered.append(got)
-    assert answered
-    assert echo.process.poll() is None
