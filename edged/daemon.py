@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import edged
+from edged.allocator import TRIM_EVERY_S, Allocator
 from edged.engine.handle import EngineHandle, ModelState
 from edged.engine.supply import Supply
 from edged.errors import ConfigError
@@ -43,6 +43,7 @@ class Daemon:
         self._settings = settings
         self._read_settings = read_settings
         self._spool = spool
+        self._allocator = Allocator()
         self._supply = Supply(settings)
         self._engine = EngineHandle(self._supply)
         self._pipeline = Pipeline(settings.node, self._engine, spool, settings.queue)
@@ -59,6 +60,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         self._supply.start(unclean=unclean)
+        self._allocator.settle()
         self._pipeline.recover(self._transport.send_to)
         work: dict[str, Coroutine[Any, Any, object]] = {
             "spool": self._spool.run(),
@@ -68,6 +70,7 @@ class Daemon:
             "governor": self._governing.run(),
             "presence": self._publish_presence(),
             "reloads": self._follow_reloads(),
+            "memory": self._give_back_memory(),
             "stop": self._stop.wait(),
         }
         tasks = [asyncio.create_task(run, name=name) for name, run in work.items()]
@@ -103,6 +106,11 @@ class Daemon:
     async def _flush_spool(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._spool.flush(), FLUSH_S)
+
+    async def _give_back_memory(self) -> None:
+        while True:
+            await asyncio.sleep(TRIM_EVERY_S)
+            self._allocator.trim()
 
     async def _follow_reloads(self) -> None:
         """On SIGHUP, the settings and the chosen model; who is being answered comes first."""
@@ -230,10 +238,6 @@ def run(settings: Settings, read_settings: Callable[[], Settings] = load_setting
 async def _serve(settings: Settings, read_settings: Callable[[], Settings]) -> None:
     with running(settings.state_dir) as unclean:
         spool = Spool(settings.state_dir, settings.spool, settings.session)
-        # What was imported stays for good: Python collects the circles that each prompt leaves
-        # only once they are a quarter of all that is not frozen, here a matter of seconds.
-        gc.collect()
-        gc.freeze()
         try:
             await Daemon(settings, spool, read_settings).run(unclean=unclean)
         finally:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "edged"
 # As architecture.md has them, the bottom first. A room may use those of the levels below
 # it; ``spool``, say, may not use ``engine``.
 LEVELS = (
-    ("errors",),
+    ("allocator", "errors"),
     ("messages", "settings"),
     ("hardware", "models"),
     ("engine", "throttle", "spool"),

@@ -1,0 +1,39 @@
+"""Keeps a process that runs for months as large as it was after an hour."""
+
+import ctypes
+import gc
+from typing import Final
+
+# malloc.h of glibc.
+_M_MMAP_THRESHOLD: Final = -3
+LARGE_BYTES: Final = 128 * 1024
+TRIM_EVERY_S: Final = 60.0
+
+
+class Allocator:
+    """The C library's; of others than glibc nothing is asked."""
+
+    def __init__(self) -> None:
+        try:
+            library = ctypes.CDLL(None)
+            self._mallopt, self._trim = library.mallopt, library.malloc_trim
+        except (OSError, AttributeError):
+            self._mallopt = self._trim = None
+
+    def settle(self) -> None:
+        """Once all is imported, which stays for good.
+
+        Large blocks go back to the system when they are free: glibc would serve ever larger ones
+        from its heaps once one of that size was freed (mallopt(3)). And Python collects the
+        circles that each prompt leaves only when they are a quarter of all that is not frozen:
+        that is then a matter of seconds.
+        """
+        if self._mallopt is not None:
+            self._mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        gc.collect()
+        gc.freeze()
+
+    def trim(self) -> None:
+        """Give back what was needed for a moment: each thread's heap keeps its most (1 MB seen)."""
+        if self._trim is not None:
+            self._trim(0)
