@@ -14,11 +14,9 @@ class Allocator:
     """The C library's; of others than glibc nothing is asked."""
 
     def __init__(self) -> None:
-        try:
-            library = ctypes.CDLL(None)
-            self._mallopt, self._trim = library.mallopt, library.malloc_trim
-        except (OSError, AttributeError):
-            self._mallopt = self._trim = None
+        self._library: ctypes.CDLL | None = ctypes.CDLL(None)
+        if not hasattr(self._library, "malloc_trim"):
+            self._library = None
 
     def settle(self) -> None:
         """Once all is imported, which stays for good.
@@ -28,12 +26,12 @@ class Allocator:
         circles that each prompt leaves only when they are a quarter of all that is not frozen:
         that is then a matter of seconds.
         """
-        if self._mallopt is not None:
-            self._mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        if self._library is not None:
+            self._library.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         gc.collect()
         gc.freeze()
 
     def trim(self) -> None:
         """Give back what was needed for a moment: each thread's heap keeps its most (1 MB seen)."""
-        if self._trim is not None:
-            self._trim(0)
+        if self._library is not None:
+            self._library.malloc_trim(0)
