@@ -83,8 +83,8 @@ def refusal(sentence: str, where: Where = ROOT, **details: DetailValue) -> Inval
 
 def shown(text: str) -> str:
     """A stranger's text, fit for one line of a message."""
-    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-    return repr(text)[1:-1]
+    text = repr(text[: _SHOWN_CHARACTERS + 1])[1:-1]  # which may be ten times as long
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def check_size(schema: Any) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 
@@ -23,7 +23,7 @@ class Address:
 
     def dump(self) -> str:
         """As JSON, what is unset left out, for the spool."""
-        fields: dict[str, Any] = asdict(self)
+        fields: dict[str, Any] = dict(vars(self))
         if self.correlation is not None:
             fields["correlation"] = base64.b64encode(self.correlation).decode()
         kept = {name: value for name, value in fields.items() if value not in (None, False)}

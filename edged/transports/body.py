@@ -130,7 +130,8 @@ def _unknown_field(name: str) -> str:
 
 def short(text: str, limit: int = 80) -> str:
     """Text from outside, fit for an error message and for one line of a log."""
-    text = text if len(text) <= limit else f"{text[:limit]}…"
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    text = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text[: limit + 1]
     )
+    return text if len(text) <= limit else f"{text[:limit]}…"

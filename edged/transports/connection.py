@@ -18,11 +18,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edged.errors import BrokerError
 from edged.settings import MqttSettings
 from edged.transports.acknowledgements import Acknowledgements, Token
-from edged.transports.decode import Incoming
+from edged.transports.body import short
+from edged.transports.decode import PARSED_FACTOR, Incoming
 from edged.transports.dialling import V5, Dialler, Session, spelled
 from edged.transports.minute_log import MinuteLog
 from edged.transports.outgoing import Outgoing, Publish
-from edged.transports.paho_loop import SocketWatcher, hang_up
+from edged.transports.paho_loop import UNREADABLE, Excess, SocketWatcher, hang_up
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 60.0
 PROVEN_S = 60.0
 """A shorter connection does not start the back-off anew: the broker may throw us out."""
+PACKET_IDS = 65_535
+"""A broker with more messages that are not acknowledged does not wait for us at all.
+
+Our Receive Maximum is far lower, but Mosquitto 2.0.11 does not keep to it once some connections
+have been lost: all that has waited there comes at once (1,430 messages seen).
+"""
 QUIET_S = 0.25
 """A broker that has something for us sends it within this time, unless the network is worse."""
 
@@ -81,7 +88,10 @@ class BrokerConnection:
         """Connect, stay connected, connect again; until cancelled."""
         self._listener = listener
         loop = asyncio.get_running_loop()
-        self._watcher = SocketWatcher(self._end, self.outgoing.settle, self._settings.keepalive_s)
+        self._watcher = SocketWatcher(
+            *(self._end, self.outgoing.settle, self._settings.keepalive_s),
+            PARSED_FACTOR * self._settings.max_payload_bytes,
+        )
         backoff_s = BACKOFF_FIRST_S
         try:
             while True:
@@ -108,6 +118,14 @@ class BrokerConnection:
         ``delivered`` is called once the broker has acknowledged it.
         """
         self.outgoing.publish(message, delivered)
+
+    def spare(self) -> None:
+        """More comes than can be taken: read it in larger pieces for now.
+
+        Not where the broker's acknowledgements are what is waited for.
+        """
+        if self._watcher is not None:
+            self._watcher.rest(wanted=not self.outgoing.is_waiting)
 
     def subscribe(self, topics: list[str]) -> None:
         """Listen to these topics with QoS 1."""
@@ -230,6 +248,10 @@ class BrokerConnection:
         self._stirred.set()
         acknowledge: Callable[[], None] = _nothing
         if message.qos:
+            if len(self._incoming) >= PACKET_IDS:
+                raise Excess(
+                    f"the broker does not wait: {len(self._incoming)} messages are not acknowledged"
+                )
             acknowledge = partial(self._finish, self._incoming.take(message.mid))
         properties = message.properties
         try:
@@ -240,6 +262,7 @@ class BrokerConnection:
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
                 expiry_s=getattr(properties, "MessageExpiryInterval", None),
+                are_properties_readable=not hasattr(properties, UNREADABLE),
             )
         except UnicodeDecodeError:
             log.warning("ignored a message whose topic is not UTF-8")
@@ -247,14 +270,14 @@ class BrokerConnection:
             return
         if not message.qos and self._replies.is_full:
             # Nothing can hold these back: the broker does not wait to hear of them.
-            self._ignored.count(f"{len(incoming.payload)} bytes on {incoming.topic}")
+            self._ignored.count(f"{len(incoming.payload)} bytes on {short(incoming.topic)}")
             return
         try:
             self._listener.received(incoming, acknowledge)
         except Exception:
             # paho would swallow it or lose the connection; a defect must do neither. Nor must
             # the message come back for ever.
-            log.exception("a message on %s could not be handled", incoming.topic)
+            log.exception("a message on %s could not be handled", short(incoming.topic))
             acknowledge()
 
     def _finish(self, token: Token) -> None:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Incoming:
-    """A publish as it came; the last three are MQTT 5 properties."""
+    """A publish as it came; all from ``response_topic`` on is of MQTT 5 properties."""
 
     topic: str
     payload: bytes
@@ -45,6 +45,7 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
     expiry_s: int | None = None
+    are_properties_readable: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a ``Reply`` to what goes over the wire."""
 
 import json
-from dataclasses import asdict
+from dataclasses import is_dataclass
 from typing import Any
 
 from edged.messages import Delta, Done, Failed, Reply
@@ -17,12 +17,17 @@ def encode_reply(reply: Reply, correlation_text: str | None) -> bytes:
     }
     if correlation_text is not None:
         body["correlation"] = correlation_text
-    body |= asdict(reply.message)
+    # Not asdict: it copies what is only to be written, and this is for every group of tokens.
+    body |= {name: _plain(value) for name, value in vars(reply.message).items()}
     if isinstance(reply.message, Done) and reply.message.text is None:
         del body["text"]
     if isinstance(reply.message, Done) and reply.message.session is None:
         del body["session"]
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _plain(value: object) -> object:
+    return vars(value) if is_dataclass(value) else value
 
 
 def encode_plain(reply: Reply) -> list[bytes]:

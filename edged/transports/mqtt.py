@@ -10,7 +10,7 @@ from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import Failed, Origin, Prompt, Reply, Send
 from edged.settings import Settings
 from edged.transports.address import Address
-from edged.transports.body import parse_json_object
+from edged.transports.body import parse_json_object, short
 from edged.transports.connection import BrokerConnection
 from edged.transports.decode import Incoming, decode_prompt
 from edged.transports.dialling import Session
@@ -23,6 +23,9 @@ from edged.transports.topics import ANONYMOUS, Topics, is_name
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 2.0
+MAX_SHOWN_TOPIC = 256
+TOO_MUCH = 429
+"""The status of ``queue_full`` and ``client_quota``."""
 WATCHED_EXPIRY_S = 60
 """What is only to be watched is of no use to who comes back later."""
 
@@ -118,6 +121,8 @@ class MqttTransport:
         kind, client = kind_and_client
         if incoming.retain:
             self._reject(incoming, client, "retained messages are ignored; publish without retain")
+        elif not incoming.are_properties_readable:
+            self._reject(incoming, None, "its properties are none that MQTT 5 allows")
         elif client is not None and not is_name(client):
             self._reject(incoming, None, "the client level of the topic is no valid name")
         elif client is None and self._settings.mqtt.require_client:
@@ -169,6 +174,7 @@ class MqttTransport:
         else:
             payloads = [encode_reply(reply, address.correlation_text)]
         qos = reply_qos(reply)
+        counts_on_it = None if delivered is None else _nothing
         for number, payload in enumerate(payloads, 1):
             message = Publish(
                 address.topic,
@@ -178,14 +184,21 @@ class MqttTransport:
                 user_properties=tuple(user_properties(reply)),
                 expiry_s=None if qos else WATCHED_EXPIRY_S,
             )
-            self._connection.publish(message, delivered if number == len(payloads) else None)
+            is_last = number == len(payloads)
+            self._connection.publish(message, delivered if is_last else counts_on_it)
+
+        if isinstance(reply.message, Failed) and reply.message.status == TOO_MUCH:
+            # Answering a flood must take little from the engine, which needs the same processors.
+            self._connection.spare()
 
     def _reject(self, incoming: Incoming, client: str | None, reason: str) -> None:
         """Say on the node's own topic what could not be answered where it was asked."""
-        log.warning("rejected %d bytes on %s: %s", len(incoming.payload), incoming.topic, reason)
+        # Cut, and in one line: it may be 64 KiB of anything.
+        topic = short(incoming.topic, MAX_SHOWN_TOPIC)
+        log.warning("rejected %d bytes on %s: %s", len(incoming.payload), topic, reason)
         body = {
             "reason": reason,
-            "topic": incoming.topic,
+            "topic": topic,
             "client": client,
             "length": len(incoming.payload),
         }
@@ -193,5 +206,13 @@ class MqttTransport:
         self._connection.publish(Publish(self._topics.rejected, payload, qos=1))
 
 
-def _send_nowhere(reply: Reply, delivered: Callable[[], None] | None = None) -> None:
+def _nothing() -> None:
     pass
+
+
+def _send_nowhere(
+    reply: Reply,  # noqa: ARG001 (the protocol's name)
+    delivered: Callable[[], None] | None = None,
+) -> None:
+    if delivered is not None:
+        delivered()  # as far as it ever can be

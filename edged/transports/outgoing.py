@@ -6,14 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.transports.minute_log import MinuteLog
+from edged.transports.properties import PublishProperties
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,12 @@ HELD_S = 60.0
 """How long such a message waits, at first, before it is tried again."""
 HELD_MAX_S = 3600.0
 MAX_HELD = 64
+MAX_KEPT = 16 * MAX_UNACKNOWLEDGED
+"""With more than this, what nobody counts on (refusals, mostly) is dropped.
+
+Only a broker that goes on without waiting for our acknowledgements lets it come to that. Answers
+are never dropped: the spool does not hand out so many at a time.
+"""
 MAX_UNSENT_BYTES = 1024 * 1024
 """Of QoS 0 messages that wait for a socket that does not take them."""
 PACKET_BYTES = 256
@@ -88,6 +95,9 @@ class Outgoing:
         self._unsent_bytes: dict[int, int] = {}
         self._unsent_total_bytes = 0
         self._refusals = MinuteLog(log, "the broker refused %d messages of ours; the last, on %s")
+        self._overflows = MinuteLog(
+            log, "dropped %d messages that the broker left waiting; the last, on %s"
+        )
         self.dropped = 0
         """QoS 0 messages that the socket did not take."""
         self.relieved: list[Callable[[], None]] = []
@@ -98,6 +108,11 @@ class Outgoing:
     def __len__(self) -> int:
         """How many messages the broker has not acknowledged."""
         return len(self._waiting) + len(self._sent)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something cannot go before the broker has acknowledged others."""
+        return bool(self._waiting)
 
     @property
     def is_full(self) -> bool:
@@ -141,10 +156,14 @@ class Outgoing:
     def publish(self, message: Publish, delivered: Callable[[], None] | None = None) -> None:
         """Send or keep a message; never blocks, never raises.
 
-        ``delivered`` is called once the broker has acknowledged it, so never with QoS 0.
+        ``delivered`` is called once the broker has acknowledged it, so never with QoS 0. Without
+        it, and retain, a message is one that nobody counts on.
         """
         if message.qos == 0:
             self._pass_on(message)
+            return
+        if delivered is None and not message.retain and len(self) >= MAX_KEPT:
+            self._overflows.count(message.topic)
             return
         self._waiting.append(_Kept(message, delivered))
         self._send_waiting()
@@ -190,6 +209,8 @@ class Outgoing:
             info = self._hand_over(self._client, kept.message)
             if info is not None:
                 self._sent[info.mid] = _Sent(kept, info)
+            elif kept.delivered is not None:
+                kept.delivered()  # as far as it ever can be
 
     def _tell_whether_all(self) -> None:
         if len(self):
@@ -226,11 +247,5 @@ class Outgoing:
 
 
 def _properties(message: Publish) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if message.correlation is not None:
-        properties.CorrelationData = message.correlation
-    if message.user_properties:
-        properties.UserProperty = list(message.user_properties)
-    if message.expiry_s is not None:
-        properties.MessageExpiryInterval = message.expiry_s
-    return properties
+    made = PublishProperties(message.correlation, message.user_properties, message.expiry_s)
+    return cast("Properties", made)

@@ -1,6 +1,7 @@
 """paho-mqtt's socket in asyncio's event loop, instead of a thread of paho's own."""
 
 import asyncio
+import select
 import socket
 import ssl
 import threading
@@ -11,31 +12,62 @@ import paho.mqtt.client as paho
 from paho.mqtt import properties as paho_properties
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.packettypes import PacketTypes
 
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike  # there for type checkers only
+
+
+HEAD_BYTES = 128 * 1024
+"""What may stand before a payload: a topic of 64 KiB and, in MQTT 5, properties."""
+
+RECEIVE_BYTES = 64 * 1024
+"""To take from the socket at once. paho does so up to a hundred times before it lets us look."""
+REST_S = 0.05
+
+
+class Excess(Exception):
+    """The broker sends what nobody asked it for; the connection is not worth keeping."""
 
 
 class SocketWatcher:
     """Reads and writes for paho when its socket is ready.
 
     ``ended`` is told why a connection ended, ``has_read`` is called after each read. A path that
-    is cut is noticed within about ``keepalive_s``. Made in the loop that it uses. paho connects
+    is cut is noticed within about ``keepalive_s``. Of a payload no more is kept than
+    ``max_payload_bytes`` and some, however much comes. Made in the loop that it uses. paho connects
     in a thread of the executor, so some of its callbacks come from there.
     """
 
     def __init__(
-        self, ended: Callable[[str], None], has_read: Callable[[], None], keepalive_s: int
+        self,
+        ended: Callable[[str], None],
+        has_read: Callable[[], None],
+        keepalive_s: int,
+        max_payload_bytes: int,
     ) -> None:
         self._ended = ended
         self._has_read = has_read
         self._keepalive_s = keepalive_s
+        self._max_packet_bytes = max_payload_bytes + HEAD_BYTES
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._reads_again: asyncio.Handle | None = None
+        self._wants_rest = False
+        self._resting: asyncio.TimerHandle | None = None
+
+    def rest(self, *, wanted: bool) -> None:
+        """Let what comes gather for a moment, once there is nothing more to read.
+
+        To read ten messages one after the other takes half the time of reading each on its own:
+        the engine has filled the caches in between, and waits for a processor more often.
+        """
+        self._wants_rest = wanted
 
     def watch(self, client: paho.Client) -> None:
         """From now on; a client is watched until its socket closes, and again after that."""
+        receive = client._sock_recv  # noqa: SLF001 (else paho asks for a whole packet at once)
+        client._sock_recv = lambda bufsize: receive(min(bufsize, RECEIVE_BYTES))  # type: ignore[method-assign]  # noqa: SLF001
         client.on_socket_open = self._on_open
         client.on_socket_close = self._on_close
         client.on_socket_register_write = self._on_register_write
@@ -51,6 +83,9 @@ class SocketWatcher:
         if self._reads_again is not None:
             self._reads_again.cancel()
             self._reads_again = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
 
     def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         if threading.get_ident() == self._loop_thread:
@@ -70,9 +105,14 @@ class SocketWatcher:
     def _read(self, client: paho.Client) -> None:
         try:
             status = client.loop_read()
-        except Exception as error:  # noqa: BLE001 (paho raises whatever a broken packet makes it)
+            self._check_what_is_kept(client)
+        except Excess as error:
+            self._ended(str(error))  # first: paho has a reason of its own for hanging up
             hang_up(client)
+            return
+        except Exception as error:  # noqa: BLE001 (paho raises whatever a broken packet makes it)
             self._ended(f"what the broker sent cannot be read: {error!r}")
+            hang_up(client)
             return
         finally:
             self._has_read()
@@ -84,10 +124,33 @@ class SocketWatcher:
         # Later, as others want their turn, and only once: paho reads a packet at a time.
         if isinstance(sock, ssl.SSLSocket) and sock.pending() and self._reads_again is None:
             self._reads_again = self._loop.call_soon(self._read_again, client)
+        elif self._wants_rest and sock is not None and not _is_readable(sock):
+            self._wants_rest = False
+            self._loop.remove_reader(sock)
+            self._resting = self._loop.call_later(REST_S, self._wake, client, sock)
+
+    def _wake(self, client: paho.Client, sock: "SocketLike") -> None:
+        self._resting = None
+        self._loop.add_reader(sock, self._read, client)
+
+    def _check_what_is_kept(self, client: paho.Client) -> None:
+        """Raise ``Excess`` for what paho would keep for ever."""
+        # In MQTT 3.1.1 a client can publish 256 MiB, and nobody can tell the broker not to hand
+        # it on. It has to be read to its end; its length is what it is refused for.
+        del client._in_packet["packet"][self._max_packet_bytes :]  # noqa: SLF001 (no other way)
+        if client._in_messages:  # noqa: SLF001 (QoS 2, until the broker releases them)
+            client._in_messages.clear()  # noqa: SLF001
+            raise Excess("the broker sends with QoS 2, which we have not subscribed with")
 
     def _read_again(self, client: paho.Client) -> None:
         self._reads_again = None
         self._read(client)
+
+
+def _is_readable(sock: "SocketLike") -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def send_at_once(_client: paho.Client, _userdata: object, sock: "SocketLike") -> None:
@@ -127,4 +190,30 @@ def _read_utf(buffer: bytes, room: int) -> tuple[str, int]:
     return buffer[2:end].decode("utf-8"), end
 
 
+UNREADABLE = "unreadable"
+"""An attribute of the properties that could not be read."""
+
+_unpack = paho_properties.Properties.unpack
+
+
+def _unpack_leniently(
+    properties: paho_properties.Properties, buffer: bytes
+) -> tuple[paho_properties.Properties, int]:
+    """Read properties as paho does, but pass over those of a message that it finds fault with.
+
+    Brokers hand on what they should not (Mosquitto 2.0.11: a Payload Format Indicator of 2), and
+    such a message would come back, too. It has no properties then, but ``UNREADABLE``.
+    """
+    try:
+        return _unpack(properties, buffer)  # type: ignore[no-any-return, no-untyped-call]
+    except Exception:
+        if properties.packetType != PacketTypes.PUBLISH:
+            raise
+        length, taken = paho_properties.VariableByteIntegers.decode(buffer)  # type: ignore[no-untyped-call]
+        properties.clear()  # type: ignore[no-untyped-call]
+        object.__setattr__(properties, UNREADABLE, True)  # paho's own refuses names of others
+        return properties, length + taken
+
+
 paho_properties.readUTF = _read_utf
+paho_properties.Properties.unpack = _unpack_leniently  # type: ignore[method-assign]

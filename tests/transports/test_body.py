@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from edged.errors import InvalidRequest
 from edged.transports import body
-from edged.transports.body import json_body, parse_json_object
+from edged.transports.body import json_body, parse_json_object, short
 
 
 @pytest.mark.parametrize("element", [0, {}, {"role": "user"}], ids=["number", "empty", "half"])
@@ -37,3 +37,13 @@ def test_an_unknown_key_of_a_message_is_told_in_one_short_line() -> None:
         json_body(payload)
     assert refusal.value.error.isprintable()
     assert len(refusal.value.error) < 300
+
+
+@pytest.mark.parametrize("text", ["x" * 81, "\u202e" * 80, "\U0010ffff" * 9], ids=repr)
+def test_what_is_shown_of_a_text_is_as_short_when_it_is_escaped(text: str) -> None:
+    assert len(short(text)) == 81
+    assert short(text).isprintable()
+
+
+def test_a_text_of_the_longest_length_is_shown_whole() -> None:
+    assert short("é" * 80) == "é" * 80

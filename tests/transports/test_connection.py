@@ -131,6 +131,61 @@ def numbers(acknowledged: list[bytes]) -> list[int]:
     return [int.from_bytes(body[:2], "big") for body in acknowledged]
 
 
+async def test_a_broker_that_sends_at_once_all_that_has_waited_is_heard() -> None:
+    """As Mosquitto does, whatever our Receive Maximum, after some lost connections."""
+    waited = 60 * dialling.RECEIVE_MAXIMUM
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        for number in range(1, waited + 1):
+            writer.write(publish("a", b"x", number))
+        await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await until(lambda: listener.messages.qsize() == waited)
+        assert connection.is_connected
+
+
+async def test_what_comes_while_it_spares_the_engine_is_read_nevertheless() -> None:
+    heard: asyncio.Queue[None] = asyncio.Queue()
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        for number in range(1, 4):
+            writer.write(publish("a", b"x", number))
+            await heard.get()
+        await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        for _ in range(3):
+            await soon(listener.messages)
+            connection.spare()
+            heard.put_nowait(None)
+
+
+async def test_a_connection_that_is_lost_while_it_spares_the_engine_comes_back() -> None:
+    spared = asyncio.Event()
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5 + publish("a", b"x"))
+        if not spared.is_set():
+            await spared.wait()
+            writer.transport.abort()
+        await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await soon(listener.messages)
+        connection.spare()
+        spared.set()
+        await soon(listener.messages)
+
+
 async def test_what_comes_is_acknowledged_when_it_is_done_and_in_the_order_received() -> None:
     acknowledged: list[bytes] = []
 

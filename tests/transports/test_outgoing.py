@@ -23,7 +23,7 @@ from scripted_broker import (
 
 from edged.transports import dialling, outgoing
 from edged.transports.connection import BrokerConnection
-from edged.transports.outgoing import MAX_UNACKNOWLEDGED, Publish
+from edged.transports.outgoing import MAX_KEPT, MAX_UNACKNOWLEDGED, Publish
 
 
 async def test_a_message_is_delivered_once_the_broker_has_acknowledged_it() -> None:
@@ -371,3 +371,13 @@ async def test_prompts_that_nothing_can_hold_back_are_ignored_while_too_much_wai
         incoming, _ = await soon(listener.messages)
         assert incoming.payload == b"three"
         assert caplog.text.count("ignored 1 messages that came with QoS 0") == 1
+
+
+async def test_what_a_broker_leaves_waiting_is_bounded_but_for_what_is_counted_on() -> None:
+    waiting = outgoing.Outgoing()
+    for _ in range(2 * MAX_KEPT):
+        waiting.publish(Publish("refusals", b"no", qos=1))
+    assert len(waiting) == MAX_KEPT
+    waiting.publish(Publish("answers", b"yes", qos=1), lambda: None)
+    waiting.publish(Publish("status", b"online", qos=1, retain=True))
+    assert len(waiting) == MAX_KEPT + 2

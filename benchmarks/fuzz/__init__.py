@@ -1,0 +1,1 @@
+"""What strangers may send, mutated a million times: `python -m benchmarks.fuzz`."""
