@@ -100,7 +100,8 @@ def test_a_grammar_that_takes_all_memory_or_time_is_refused() -> None:
     verdict = check(MONSTER)
 
     assert verdict.refusal is not None
-    assert "more than llama.cpp can compile" in verdict.refusal
+    # Memory, where the machine is quick enough to use it all within the time.
+    assert "more than llama.cpp can compile" in verdict.refusal or "longer" in verdict.refusal
 
 
 def test_a_crash_is_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
