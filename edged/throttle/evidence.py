@@ -26,6 +26,8 @@ NEAR_C: Final = 10.0
 LEARNT_C: Final = 0.5
 MOST_LEARNT_C: Final = 3.0
 """What the margin grows by each time that the firmware proves the limit to have been passed."""
+FORGOTTEN_S: Final = 900.0
+"""In which that shrinks to a third. What caused it may be over; if not, it is proved again."""
 
 
 class Heat(IntEnum):
@@ -48,6 +50,7 @@ class Evidence:
         self._critical_c = critical_c
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._was_slowed = False
+        self._last_s: float | None = None
         self.heat = Heat.FINE
         self.learnt_c = 0.0
         """By how much the limit must be undercut for the firmware to keep quiet."""
@@ -61,6 +64,7 @@ class Evidence:
         is_slowed = reading.is_slowed and (
             temperature_c is None or temperature_c > limit_c - NEAR_C
         )
+        self._forget(reading.monotonic_s)
         if is_slowed and not self._was_slowed:
             self.learnt_c = min(self.learnt_c + LEARNT_C, MOST_LEARNT_C)
         self._was_slowed = is_slowed
@@ -71,6 +75,11 @@ class Evidence:
         elif is_slowed:
             self.heat = max(self.heat, Heat.OVER)
         return self.heat
+
+    def _forget(self, now_s: float) -> None:
+        took_s = 0.0 if self._last_s is None else max(now_s - self._last_s, 0.0)
+        self._last_s = now_s
+        self.learnt_c *= math.exp(-took_s / FORGOTTEN_S)
 
     def _end_c(self, reading: Reading) -> float | None:
         given = [each for each in (self._critical_c, reading.critical_c) if each is not None]

@@ -20,14 +20,19 @@ from edged.throttle.observer import Observer
 from edged.throttle.points import Operation, Operations, Phase
 
 FIRST_STEP_S: Final = 0.5
-HORIZON_S: Final = 5.0
-"""How far ahead the forecast must stay below the limit; the next decision comes much sooner."""
+HORIZON_S: Final = 15.0
+"""How far ahead the forecast must stay below the limit. The next decision comes much sooner; but
+what an estimate errs by moves a budget for long the less, and even watts buy more tokens."""
+SPRINT_S: Final = 5.0
+"""The same for a prompt that has just begun to be read: most are short. Later it is taken to go on
+for as long as it has been going on."""
 FORECAST_S: Final = 60.0
 """What the state shows: the temperature so far ahead, at the pace of now."""
 MARGIN_C: Final = 0.2
-MARGIN_SPREADS: Final = 0.5
+MARGIN_UNCERTAINTIES: Final = 2.5
 MOST_MARGIN_C: Final = 3.0
-"""Below the limit by this much, and by the spread of the readings around their forecast."""
+"""Below the limit by this much, and by what the estimated temperature may be wrong: many readings
+are known better than one, and after a start nothing is."""
 BURST_SPREADS: Final = 1.0
 """A sprint is over before a noisy or late sensor has told of it, so it keeps further away."""
 DRIFT_AHEAD_S: Final = 16.0
@@ -152,13 +157,8 @@ class ThermalGovernor:
         decode_w = prefill_w = math.inf
         reason = f"held below {limit_c:g} °C"
         if self._observer.temperature_c is not None:
-            forecast = self._observer.forecast(HORIZON_S)
             target_c = limit_c - self._margin_c()
-            sprint_c = BURST_SPREADS * self._observer.spread_c * self._headroom.share
-            prefill_w = forecast.budget_w(target_c - sprint_c)
-            # Headroom is worth working cooler for, but not stopping.
-            sparing_w = forecast.budget_w(target_c - self._reserve_c(coolest_w))
-            decode_w = min(forecast.budget_w(target_c), max(sparing_w, coolest_w))
+            prefill_w, decode_w = self._reading_w(target_c), self._answering_w(target_c)
         if heat is Heat.OVER:
             prefill_w, decode_w = min(prefill_w, coolest_w), min(decode_w, coolest_w)
             reason = f"above its limit of {limit_c:g} °C, or slowed down by the firmware"
@@ -171,8 +171,26 @@ class ThermalGovernor:
     def _margin_c(self) -> float:
         observer = self._observer
         drift_c = max(0.0, observer.drift_c_per_s) * DRIFT_AHEAD_S
-        margin_c = MARGIN_C + MARGIN_SPREADS * observer.spread_c + drift_c
+        margin_c = MARGIN_C + MARGIN_UNCERTAINTIES * observer.uncertainty_c + drift_c
         return min(margin_c + self._evidence.learnt_c, MOST_MARGIN_C)
+
+    def _reading_w(self, target_c: float) -> float:
+        going_on_s = min(max(SPRINT_S, self._headroom.reading_s), HORIZON_S)
+        return self._observer.forecast(going_on_s).budget_w(target_c - self._sprint_c)
+
+    def _answering_w(self, target_c: float) -> float:
+        """No more than leaves headroom; which is worth working cooler for, but not stopping."""
+        coolest_w = self._operations.coolest("decode").watts
+        # The next prompt may come soon; without pauses nothing is to be cool for.
+        soon_s = HORIZON_S - self._headroom.share * (HORIZON_S - SPRINT_S)
+        spared_c = target_c - self._sprint_c - self._reserve_c(coolest_w)
+        sparing_w = self._observer.forecast(soon_s).budget_w(spared_c)
+        most_w = self._observer.forecast(HORIZON_S).budget_w(target_c)
+        return min(most_w, max(sparing_w, coolest_w))
+
+    @property
+    def _sprint_c(self) -> float:
+        return BURST_SPREADS * self._observer.spread_c * self._headroom.share
 
     def blind_w(self, limit_c: float) -> float:
         """What is safe where nothing is known of the temperature."""

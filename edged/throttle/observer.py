@@ -15,7 +15,7 @@ from edged.hardware.board import Stage
 
 SENSOR_SD_C: Final = 0.35
 """Of a reading: the noise and the steps of a board's sensor."""
-POWER_SD_W: Final = 0.5
+POWER_SD_W: Final = 0.35
 """How far the estimated watts may be off; it makes the stages drift."""
 DRIFT_SD_C: Final = 0.03
 """How far the offset moves in a second: a room that is heated, sun on the case."""
@@ -31,6 +31,13 @@ MOST_SPREAD_C: Final = 1.5
 """However noisy the sensor: the estimate must go on following it."""
 SPREAD_S: Final = 60.0
 """How long the spread of the surprises is averaged over."""
+UNKNOWN_SPREAD_C: Final = 1.0
+UNKNOWN_S: Final = 10.0
+"""A sensor that is not known yet is taken to be noisy: as if it had been so for so long."""
+LASTING_S: Final = 5.0
+"""Noise is gone from surprises averaged over so long; what is left of them is the model's fault,"""
+CHANCE_SDS: Final = 2.0
+"""beyond what is left of noise by chance, in its standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,22 @@ class Observer:
         self._mean_w: float | None = None
         self._variance_w = 0.0
         self._surprise_c = 0.0
+        self._lasting_c = 0.0
         self.drift_c_per_s = 0.0
         """How fast it has been getting warmer of late beyond what the model knows."""
-        self.spread_c = SENSOR_SD_C
+        self.spread_c = UNKNOWN_SPREAD_C
         """Standard deviation of readings around what they should be, of late."""
+        self._spread_of_s = UNKNOWN_S
 
     @property
     def temperature_c(self) -> float | None:
         """As estimated now; ``None`` before the first reading."""
         return None if self._state is None else sum(self._state)
+
+    @property
+    def uncertainty_c(self) -> float:
+        """Standard deviation of the estimated temperature: many readings know more than one."""
+        return math.sqrt(max(sum(sum(row) for row in self._p), 0.0))
 
     @property
     def offset_c(self) -> float | None:
@@ -142,6 +156,7 @@ class Observer:
         assert self._state is not None
         p = self._p
         surprise_c = measured_c - sum(self._state)
+        self._doubt(took_s, surprise_c)
         sums = [sum(row) for row in p]
         variance = sum(sums) + max(SENSOR_SD_C, self.spread_c) ** 2
         for index in range(3):
@@ -154,7 +169,8 @@ class Observer:
             for row in range(3)
         ]
         # Of what changes from one to the next: a lasting surprise is drift, not noise.
-        share = min(took_s / SPREAD_S, 1.0)
+        share = min(took_s / self._spread_of_s, 1.0)
+        self._spread_of_s = min(self._spread_of_s + took_s, SPREAD_S)
         noise = (surprise_c - self._surprise_c) ** 2 / 2
         self._surprise_c = surprise_c
         self.spread_c = min(
@@ -162,6 +178,18 @@ class Observer:
         )
         if self._variance_w > EXCITED_W**2:
             self._learn_gain(surprise_c)
+
+    def _doubt(self, took_s: float, surprise_c: float) -> None:
+        """Where readings go on surprising in one direction the estimate is as wrong as that.
+
+        The offset takes it in, whatever it is: a sprint that heats more than the profile says, a
+        room that is suddenly hot. So it follows at once, and the margin is as wide as the doubt.
+        """
+        share = min(took_s / LASTING_S, 1.0)
+        self._lasting_c += share * (surprise_c - self._lasting_c)
+        by_chance = CHANCE_SDS**2 * self.spread_c**2 * share / 2
+        known = self.uncertainty_c**2 + by_chance
+        self._p[2][2] += max(self._lasting_c**2 - known, 0.0)
 
     def _learn_excitement(self, took_s: float, watts: float) -> None:
         if self._mean_w is None:

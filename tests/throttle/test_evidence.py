@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from edged.messages import Reading
-from edged.throttle.evidence import RECENT, Evidence, Heat
+from edged.throttle.evidence import FORGOTTEN_S, LEARNT_C, RECENT, Evidence, Heat
 
 LIMIT_C = 80.0
 
@@ -75,7 +75,15 @@ def test_each_time_the_firmware_acts_the_margin_grows_once() -> None:
     after(evidence, [70.0] * 20)
     after(evidence, [79.0] * 5, is_slowed=True)
 
-    assert evidence.learnt_c == 1.0
+    assert evidence.learnt_c == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_the_firmware_proved_is_forgotten_where_it_is_not_proved_again() -> None:
+    evidence = Evidence(110)
+    after(evidence, [79.0], is_slowed=True)
+    evidence.weigh(Reading(2 * FORGOTTEN_S, 79.0), LIMIT_C)
+
+    assert evidence.learnt_c < LEARNT_C / 5
 
 
 def test_without_a_temperature_it_stays_as_hot_as_it_was() -> None:

@@ -1,6 +1,7 @@
 """The governor: what it allows, and what it never does."""
 
 import dataclasses
+import math
 import random
 
 import pytest
@@ -159,6 +160,49 @@ def test_reading_a_prompt_may_be_faster_than_answering_after_a_pause() -> None:
     reading = governor.decide(Reading(5.0, 78.0), READING)
 
     assert drawn_w(reading, "prefill") > drawn_w(answering, "decode")
+
+
+def test_one_reading_of_a_sensor_that_is_not_known_is_not_trusted_so_near_to_the_limit() -> None:
+    known = ThermalGovernor(BOARD, has_clock=True)
+    steady(known, 78.5, IDLE, seconds=300)
+
+    assert not known.decide(Reading(300.0, 78.5), READING).pace.paused
+    assert ThermalGovernor(BOARD, has_clock=True).decide(Reading(0.0, 78.5), READING).pace.paused
+
+
+def test_a_prompt_that_is_read_for_long_is_slowed_down_sooner_than_one_that_has_just_begun() -> (
+    None
+):
+    slowed_at_c = []
+    for is_long in (True, False):
+        governor, rises_c, now_c = ThermalGovernor(BOARD), [2 * 2.2, 10 * 2.2], 0.0
+        for step in range(2400):
+            now_c = 45 + sum(rises_c)
+            # A step of answering now and then makes short prompts of one.
+            demand = READING if is_long or step % 8 else ANSWERING
+            drawn = drawn_w(governor.decide(Reading(step / 2, now_c), demand), "prefill")
+            if drawn < 5.6:
+                break
+            for index, (r, tau_s) in enumerate(((2, 12), (10, 300))):
+                rises_c[index] += (1 - math.exp(-0.5 / tau_s)) * (r * drawn - rises_c[index])
+        slowed_at_c.append(now_c)
+
+    assert slowed_at_c[0] < slowed_at_c[1] - 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_noise_of_a_degree_costs_less_than_a_degree(seed: int) -> None:
+    noise = random.Random(seed)
+    governor = ThermalGovernor(BOARD, has_clock=True)
+    drawn = []
+    for step in range(1200):
+        reading = Reading(step / 2, 78.8 + noise.gauss(0, 1))
+        drawn.append(drawn_w(governor.decide(reading, ANSWERING), "decode"))
+
+    # What keeps 78.8 °C, or more: it is not afraid of a single reading.
+    clean = ThermalGovernor(BOARD, has_clock=True)
+    kept_w = drawn_w(steady(clean, 79.8, ANSWERING, seconds=600), "decode")
+    assert sum(drawn[240:]) / len(drawn[240:]) > kept_w
 
 
 def test_what_the_board_is_taken_to_draw_is_idle_while_nobody_asks() -> None:

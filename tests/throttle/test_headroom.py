@@ -24,6 +24,30 @@ def test_under_a_load_without_pauses_none_is_kept() -> None:
     assert headroom.share == 0.0
 
 
+def test_what_was_before_it_looked_counts_as_nothing() -> None:
+    headroom = Headroom()
+    spend(headroom, 20)
+
+    assert headroom.share == 0.0
+
+
+def test_after_the_first_prompt_a_pause_soon_asks_for_it() -> None:
+    headroom = Headroom()
+    spend(headroom, 20)
+    spend(headroom, 20, idle=True)
+
+    assert headroom.share == 1.0
+
+
+def test_it_knows_for_how_long_the_prompt_of_now_has_been_read() -> None:
+    headroom = Headroom()
+    spend(headroom, 7, reading=True)
+    reading_s = headroom.reading_s
+    spend(headroom, 0.5)
+
+    assert (reading_s, headroom.reading_s) == (7, 0)
+
+
 def test_it_learns_how_long_prompts_are_read() -> None:
     headroom = Headroom()
     for _ in range(30):
