@@ -74,7 +74,11 @@ def run_real(scenario: Scenario, progress: Callable[[float], None]) -> dict[str,
         twin = Twin(scenario.board(), folder / "board", ambient_c=ambient_c, seed=scenario.seed)
         _, port = stack.enter_context(local_broker(folder))
         mqtt = MqttSettings(host="127.0.0.1", port=port)
-        settings = {"throttle.root": folder / "board", "profile": scenario.profile}
+        settings = {
+            "throttle.root": folder / "board",
+            "throttle.clock": scenario.has_clock,
+            "profile": scenario.profile,
+        }
         daemon = stack.enter_context(local_daemon(NODE, folder, mqtt, settings))
         bus = stack.enter_context(Bus(mqtt))
         wait_until_serving(NODE, bus, daemon, folder)
