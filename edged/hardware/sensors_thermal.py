@@ -2,8 +2,8 @@
 
     the zone named ─► the same sensor in hwmon ─► for a Jetson's tj-thermal, the chip's zones
 
-Without a name all zones are read. Of several the hottest counts
-(Documentation/driver-api/thermal/sysfs-api.rst).
+Without a name all zones are read, and what a processor has in hwmon alone. Of several the hottest
+counts (Documentation/driver-api/thermal/sysfs-api.rst).
 """
 
 import math
@@ -26,6 +26,9 @@ from edged.hardware.sensors_files import (
 _HOTTEST: Final = "tj-thermal"
 _OF_THE_CHIP: Final = re.compile(r"(cpu|gpu|cv\d|soc\d)-thermal")
 """The zones of which tj-thermal is the hottest (Jetson Linux Developer Guide)."""
+_HWMON_ONLY: Final = "k10temp"
+"""AMD's processors have no thermal zone. The first input may be shifted to please a fan's curve;
+then the second is what the chip really has (Documentation/hwmon/k10temp.rst)."""
 _LOOK_ANYWAY_S: Final = 60.0
 """Trip points can be set, and a zone's number be given to another."""
 _TRIPS_C: Final = (40.0, 150.0)
@@ -132,12 +135,12 @@ class Zones:
             zone = self._known(self._zones, (kind, ordinal), f"{folder}/temp")
             zone.passive_c, zone.critical_c = _trips(folder)
         wanted = _same(self._wanted or "")
-        if self._wanted is not None:
-            folders = found(self._root, "sys/class/hwmon/hwmon*")
-            named = ((name_in(f"{folder}/name"), folder) for folder in folders)
-            mirrors = [each for each in named if _same(each[0]) == wanted]
-            for ordinal, (kind, folder) in _numbered(mirrors):
-                self._known(self._mirrors, (kind, ordinal), f"{folder}/temp1_input")
+        into = self._zones if self._wanted is None else self._mirrors
+        folders = found(self._root, "sys/class/hwmon/hwmon*")
+        named = ((name_in(f"{folder}/name"), folder) for folder in folders)
+        chips = [each for each in named if _same(each[0]) == (wanted or _HWMON_ONLY)]
+        for ordinal, (kind, folder) in _numbered(chips):
+            self._known(into, (kind, ordinal), f"{folder}/{_input(kind, folder)}")
         zones = list(self._zones.values())
         self._named = [each for each in zones if _same(each.kind) == wanted][:1]
         if wanted == _HOTTEST:
@@ -186,6 +189,11 @@ def _trips(folder: str) -> tuple[float | None, float | None]:
         if _TRIPS_C[0] < celsius <= _TRIPS_C[1]:
             (critical if kind == "critical" else passive).append(celsius)
     return min(passive, default=None), min(critical, default=None)
+
+
+def _input(kind: str, folder: str) -> str:
+    has_own = kind == _HWMON_ONLY and name_in(f"{folder}/temp2_label") == "Tdie"
+    return "temp2_input" if has_own else "temp1_input"
 
 
 def _first(temperatures_c: Iterable[float | None]) -> float | None:

@@ -134,6 +134,24 @@ def test_two_zones_of_one_type_are_two(machine: Machine) -> None:
     assert machine.read(machine.zones(None)).temperature_c == 48.0
 
 
+def test_a_processor_that_is_in_hwmon_alone_counts_where_no_zone_is_named(machine: Machine) -> None:
+    machine.zone(0, "acpitz", "27800\n")
+    machine.hwmon(0, "nvme", "73000\n")
+    machine.hwmon(1, "k10temp", "61500\n")
+
+    heat = machine.read(machine.zones(None))
+
+    assert (heat.temperature_c, heat.sensor, heat.faults) == (61.5, "k10temp", ())
+
+
+def test_of_two_inputs_of_such_a_processor_the_dies_own_counts(machine: Machine) -> None:
+    machine.hwmon(0, "k10temp", "88500\n")
+    machine.tree.write("sys/class/hwmon/hwmon0/temp2_label", "Tdie\n")
+    machine.tree.write("sys/class/hwmon/hwmon0/temp2_input", "61500\n")
+
+    assert machine.read(machine.zones(None)).temperature_c == 61.5
+
+
 @pytest.mark.parametrize("odd", ["", "garbage\n", "200000\n", "-256000\n", "0\n"])
 def test_the_mirror_in_hwmon_stands_in_and_the_zones_fault_stays_named(
     machine: Machine, odd: str
