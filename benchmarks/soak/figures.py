@@ -173,14 +173,15 @@ def memory(found: Soak) -> list[Check]:
                 abs(change) <= ALLOWED_CHANGE,
             )
         )
-        result.append(
+        result += [
             Check(
-                f"open files of the {each.name}",
-                f"{each.descriptors.first:g}, then {each.descriptors.last:g}",
+                f"{what} of the {each.name}",
+                f"{span.first:g}, then {span.last:g}",
                 "not more",
-                each.descriptors.last <= each.descriptors.first,
+                span.last <= span.first,
             )
-        )
+            for what, span in (("open files", each.descriptors), ("threads", each.threads))
+        ]
     return result
 
 
