@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from edged.engine.frames import LENGTH, Down, Frame, Load, LoadFailed, Ready, decode, encode
-from edged.engine.handle import WAITING
+from edged.engine.handle import WORKER_ENVIRONMENT
 
 WORKER = ("-m", "edged.engine.worker")
 
@@ -24,7 +24,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, *program, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env=WAITING | os.environ,
+                env=WORKER_ENVIRONMENT | os.environ,
                 stderr=subprocess.DEVNULL,
             )
         self._socket = ours

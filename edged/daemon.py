@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import time
@@ -21,6 +22,9 @@ from edged.settings import Settings, load_settings
 from edged.spool.running import running
 from edged.spool.spool import Spool
 from edged.telemetry import presence
+from edged.telemetry.journal import begin_logging
+from edged.telemetry.status_line import status_line
+from edged.telemetry.systemd import Supervisor
 from edged.transports.mqtt import MqttTransport
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class Daemon:
         self._pipeline = Pipeline(settings.node, self._engine, spool, settings.queue)
         self._governing = Governing(settings, self._engine, self._pipeline, self._supply)
         self._transport = MqttTransport(settings, self._pipeline)
+        self._supervisor = Supervisor()
         self._stop, self._stop_at_once = asyncio.Event(), asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -71,9 +76,11 @@ class Daemon:
             "presence": self._publish_presence(),
             "reloads": self._follow_reloads(),
             "memory": self._give_back_memory(),
+            "supervisor": self._supervisor.watch(),
             "stop": self._stop.wait(),
         }
         tasks = [asyncio.create_task(run, name=name) for name, run in work.items()]
+        loop.call_soon(self._supervisor.ready)  # when each has begun
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # Also when a defect ends us: our disconnecting in good order silences the will.
@@ -92,6 +99,7 @@ class Daemon:
     async def _say_goodbye(self) -> None:
         """Answer who is being answered, and leave what waits to the next start."""
         log.info("stopping: %d are being answered", self._pipeline.active)
+        self._supervisor.stopping()
         self._transport.serve_pools(False)
         drain_s = self._settings.drain_s if self._stop.is_set() else 0.0
         draining = asyncio.create_task(self._pipeline.drain(drain_s))
@@ -105,7 +113,8 @@ class Daemon:
 
     async def _flush_spool(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._spool.flush(), FLUSH_S)
+            async with asyncio.timeout(FLUSH_S):
+                await self._spool.flush()
 
     async def _give_back_memory(self) -> None:
         while True:
@@ -117,17 +126,24 @@ class Daemon:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            reads_anew = self._reload_settings()
-            # What a worker would give back; pages of files count as available already.
-            pid = self._engine.pid if self._engine.ready else None
-            freed_bytes = None if pid is None else status_bytes(pid, "RssAnon", "RssShmem")
-            if await self._supply.goes_over(freed_bytes):
-                log.info("switching to %s", self._supply.switching_to)
-            elif not reads_anew or pid is None:
-                continue
-            self._engine.hold()
-            await self._pipeline.wait_until_idle()
-            self._engine.restart()
+            self._supervisor.reloading()
+            begins_anew = await self._has_to_begin_anew()
+            self._supervisor.ready()
+            if begins_anew:
+                self._engine.hold()
+                await self._pipeline.wait_until_idle()
+                self._engine.restart()
+
+    async def _has_to_begin_anew(self) -> bool:
+        """Whether what is chosen now needs another worker."""
+        reads_anew = self._reload_settings()
+        # What a worker would give back; pages of files count as available already.
+        pid = self._engine.pid if self._engine.ready else None
+        freed_bytes = None if pid is None else status_bytes(pid, "RssAnon", "RssShmem")
+        if await self._supply.goes_over(freed_bytes):
+            log.info("switching to %s", self._supply.switching_to)
+            return True
+        return reads_anew and pid is not None
 
     def _reload_settings(self) -> bool:
         """Whether the worker has to begin anew for what has changed."""
@@ -170,7 +186,7 @@ class Daemon:
             now = self._engine.state, self._governing.condition.level
             if last is not None and now != (last["model_state"], last["level"]):
                 since_s = time.time()
-            planned = self._supply.planned
+            planned, ready = self._supply.planned, self._engine.ready
             faults += self._governing.condition.faults
             state = presence.state(
                 presence.Activity(
@@ -204,6 +220,7 @@ class Daemon:
             # After the card: who reads that a model serves finds there which.
             if presence.changed(last, state) or now_s - last_s >= STATE_EVERY_S:
                 self._transport.publish_state(state)
+                self._supervisor.status(status_line(state, ready.model if ready else None))
                 last, last_s = state, now_s
             await asyncio.sleep(STATE_LOOK_S)
 
@@ -228,9 +245,8 @@ class Daemon:
 
 def run(settings: Settings, read_settings: Callable[[], Settings] = load_settings) -> None:
     """Run a node until it is asked to stop; ``read_settings`` reads them again for SIGHUP."""
-    logging.basicConfig(
-        level=settings.log.level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    begin_logging(settings.log.level)
+    faulthandler.enable()  # one that hangs and is aborted says where
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(settings, read_settings))
 

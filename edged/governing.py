@@ -17,6 +17,7 @@ from edged.engine.supply import Supply
 from edged.errors import OutOfMemory, Overheated
 from edged.hardware.clock import Clock
 from edged.hardware.memory import status_bytes
+from edged.hardware.pressure_watch import PressureWatch
 from edged.hardware.sensors import Sensors
 from edged.messages import MemoryReading, Pace, Reading
 from edged.pipeline import Pipeline
@@ -25,6 +26,7 @@ from edged.telemetry.presence import Condition
 from edged.throttle.governor import Decision, Demand, ThermalGovernor
 from edged.throttle.levels import ORDER
 from edged.throttle.memory import MemoryDecision, MemoryGovernor, Step, Usage
+from edged.throttle.memory_pressure import told_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Governing:
         self._root = settings.throttle.root
         self._thermal: ThermalGovernor | None = None
         self._memory = MemoryGovernor(keep_alive_s=settings.memory.keep_alive_s)
+        self._pressure = PressureWatch()
         self._clock = Clock(self._root)
         self._sensors = Sensors(self._root, zone=None)
         self._reading: asyncio.Future[Reading] | None = None
@@ -69,12 +72,14 @@ class Governing:
 
     async def run(self) -> None:
         """Look, decide, act."""
+        self._pressure.start()
         try:
             while True:
                 self._know_the_board()
                 self._act(await self._read())
                 await asyncio.sleep(LOOK_S)
         finally:
+            self._pressure.close()
             self._clock.restore()
             if self._replanning is not None:
                 self._replanning.cancel()
@@ -107,7 +112,8 @@ class Governing:
             self._busy_s = time.monotonic()
         demand = Demand(self._pipeline.queued, self._pipeline.reading, active)
         thermal = self._thermal.decide(reading, demand) if self._thermal is not None else None
-        memory = self._memory.decide(reading.memory, self._usage(), time.monotonic())
+        available = told_of(reading.memory) if self._pressure.is_pressed else reading.memory
+        memory = self._memory.decide(available, self._usage(), time.monotonic())
         self._last_memory = reading.memory
         self._pace(thermal, memory)
         if thermal is not None:
@@ -224,7 +230,11 @@ class Governing:
         self._pipeline.tell_level(level, reason or "")
         if level != before.level:
             temperature = _celsius(reading.temperature_c)
-            log.warning("%s (was %s): %s%s", level, before.level, reason or "all well", temperature)
+            log.warning(
+                "%s (was %s): %s%s",
+                *(level, before.level, reason or "all well", temperature),
+                extra={"EDGED_LEVEL": level},
+            )
 
 
 def _overheated(reading: Reading, thermal: Decision) -> Overheated:

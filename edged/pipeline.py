@@ -13,6 +13,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable
 
+from edged import prompt_log
 from edged.answers import Answers
 from edged.dispatch import Dispatch, expired
 from edged.engine.frames import Finished, Piece, Ready, Refused
@@ -173,7 +174,8 @@ class Pipeline:
             if job.number not in self._active and job.prompt.stream and not job.is_ended:
                 job.stream.wait(Waiting(self._level, KEPT, None))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._dispatch.wait_until_idle(), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._dispatch.wait_until_idle()
         for job in self._active.values():
             if job.prompt.stream:
                 job.stream.wait(Waiting(self._level, KEPT, None))
@@ -332,6 +334,7 @@ class Pipeline:
 
     def _refuse(self, job: Job, failure: PromptFailure) -> None:
         """The end of a prompt that was not accepted; nothing of it is kept."""
+        prompt_log.refused(job.prompt, failure)
         self._dispatch.abandon(job)
         self._jobs.pop(job.key, None)
         job.origin.send(job.stream.refuse(failure))
@@ -349,6 +352,7 @@ class Pipeline:
         if speed is not None and end.completion_tokens > MEANINGFUL_TOKENS:
             self.decode_tokens_per_s = _smooth(self.decode_tokens_per_s, speed)
         usage = Usage(end.prompt_tokens, end.cached_tokens, end.completion_tokens)
+        prompt_log.answered(job.prompt, usage, now_s - job.arrived_s, end.finish_reason)
         talk = job.conversation
         reply = job.stream.finish(
             *(end.text, end.completion_tokens, end.finish_reason, usage, timings),
@@ -358,6 +362,7 @@ class Pipeline:
         self._end(job, reply, turn)
 
     def _fail(self, job: Job, failure: PromptFailure) -> None:
+        prompt_log.failed(job.prompt, failure)
         self._end(job, job.stream.fail(failure))
 
     def _fail_all(self, jobs: Iterable[Job], failure: PromptFailure) -> None:

@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parent.parent / "edged"
 LEVELS = (
     ("allocator", "errors"),
     ("messages", "settings"),
-    ("hardware", "models"),
+    ("hardware", "models", "minute_log"),
     ("engine", "throttle", "spool"),
-    ("stream",),
+    ("stream", "prompt_log"),
     ("job",),
     ("answers", "dispatch"),
     ("pipeline", "transports", "telemetry"),

@@ -37,6 +37,8 @@ from edged.settings import EngineSettings
 MODEL = "phi-3-mini-4k-instruct"
 PREFIX = "warm prefix"
 ROOFLINE = "roofline"
+LONG_PROMPT = 128
+"""Tokens; above it a case says how many."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Case:
         """As ``--only`` and the results have it."""
         clients = f"{self.clients} client{'s' * (self.clients > 1)}"
         beside = ", contention" if self.contention else ""
-        return f"{self.quant} against {self.against}, {clients}{beside}"
+        long = f", prompts of {self.prompt_tokens}" if self.prompt_tokens > LONG_PROMPT else ""
+        return f"{self.quant} against {self.against}, {clients}{beside}{long}"
 
 
 CASES = (
@@ -69,7 +72,12 @@ CASES = (
     # Built with the flags of edged's own, where `benchmarks.engine.build_peer` has done that.
     *(
         Case("q4_0", "llama_server", clients, prompt_tokens, tokens)
-        for clients, prompt_tokens, tokens in ((1, 128, 64), (4, 64, 32), (8, 64, 32))
+        for clients, prompt_tokens, tokens in (
+            (1, 128, 64),
+            (1, 1024, 64),
+            (4, 64, 32),
+            (8, 64, 32),
+        )
         if shutil.which(LLAMA_SERVER)
     ),
     # Each side with the threads that it takes by itself.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.engine.frames import Load
-from edged.engine.handle import WAITING
+from edged.engine.handle import WORKER_ENVIRONMENT
 from edged.engine.protocol import BatchChunk, Engine
 from edged.engine.registry import open_engine
 from edged.hardware.machine import read_machine
@@ -32,7 +32,7 @@ def roofline(model: Path, rounds: int) -> dict[str, Any]:
     """Pair by pair; speeds in tokens a second, ``read_bytes_per_s`` of the memory."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.engine.roofline", model, str(rounds)],
-        env=WAITING | os.environ,
+        env=WORKER_ENVIRONMENT | os.environ,
         check=True,
         stdout=subprocess.PIPE,
     )

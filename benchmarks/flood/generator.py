@@ -34,7 +34,10 @@ class _Connection:
 
 @dataclass
 class Flood:
-    """What came of one flood. ``answers`` are the first of each id: ``accepted``, or a code."""
+    """What came of one flood. ``answers`` are the first of each id: ``accepted``, or a code.
+
+    Where much waits to go out, the first text may come before the ``accepted``.
+    """
 
     published: int = 0
     acknowledged: int = 0
@@ -110,7 +113,7 @@ class Generator:
             end = 2 + int.from_bytes(body[:2], "big")
             prompt_id = body[2:end].rpartition(b"/")[2].decode()
             said = _TYPE.findall(body, end)
-            answer = (said[1] if said[0] == b"failed" else said[0]).decode()
+            answer = said[1].decode() if said[0] == b"failed" else "accepted"
             if prompt_id not in self._flood.answers and prompt_id in self._flood.sent_s:
                 self._flood.answers[prompt_id] = answer
                 took_s = time.monotonic() - self._flood.sent_s[prompt_id]

@@ -101,6 +101,8 @@ class Runner:
     def fill(self) -> None:
         """Until the queue is full. Raises ``RuntimeError`` where nothing runs within patience."""
         until_s = time.monotonic() + PATIENCE_S
+        while not self._heard.empty():  # of those that were asked again when others had ended
+            self._heard.get()
         while True:
             self._ask()
             try:
@@ -191,11 +193,11 @@ def flood(
         generator(port, node.name, per_minute) as process,
     ):
         pin(process.pid)
-        runner.fill()
-        runner.wait_until_running()
         for pair in range(pairs):
             order = (UNREAD, FLOODED) if pair % 2 else (FLOODED, UNREAD)
             for target in order:
+                runner.fill()  # where answers are short, the flood has taken places in between
+                runner.wait_until_running()
                 time.sleep(SETTLE_S)
                 look(f"pair {pair + 1} of {pairs}: {target}")
                 found.windows.append(_window(target, node, runner, process, seconds))

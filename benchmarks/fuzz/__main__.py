@@ -99,7 +99,7 @@ def _campaign(folder: Path, runs: int, seconds: int, seed: int, console: Console
         ) as process,
     ):
         assert process.stdout is not None
-        bar = progress.add_task("", total=1.0)
+        bar, tenths = progress.add_task("", total=1.0), 0
         for line in process.stdout:
             if not line.startswith(b"{"):
                 errors.write(line)  # what atheris has to say
@@ -109,6 +109,9 @@ def _campaign(folder: Path, runs: int, seconds: int, seed: int, console: Console
             finds = sum(told["findings"].values())
             words = f"{told['runs']} runs, {told['runs'] / told['seconds']:.0f}/s, {finds} finds"
             progress.update(bar, completed=done, description=words)
+            if not console.is_terminal and int(10 * done) > tenths:
+                tenths = int(10 * done)
+                console.print(words)
     if process.returncode:
         console.print("the process that is fuzzed has ended; its last words:")
         words = log.read_text(errors="replace").splitlines()[-LAST_WORDS:]

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.speculation.texts import Exchange, exchanges
 from edged.engine.costs import StepCosts
 from edged.engine.frames import Finished, Load, Piece, Submit, Up
-from edged.engine.handle import WAITING
+from edged.engine.handle import WORKER_ENVIRONMENT
 from edged.engine.llama_cpp import LlamaCppEngine
 from edged.engine.protocol import BatchChunk, Engine, Logits, Picker
 from edged.engine.registry import open_engine
@@ -219,9 +219,9 @@ def compare(prompts: Sequence[str]) -> Comparison:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write results here.")
 def main(shape: Path | None, threads: int, pairs: int, only: str, json_file: Path | None) -> None:
     """Measure both models; exit code 1 where a figure misses its goal."""
-    if not WAITING.keys() <= os.environ.keys():  # as the daemon starts its worker
+    if not WORKER_ENVIRONMENT.keys() <= os.environ.keys():  # as the daemon starts its worker
         again = [sys.executable, "-m", "benchmarks.speculation", *sys.argv[1:]]
-        os.execve(sys.executable, again, WAITING | os.environ)  # noqa: S606 (no shell is wanted)
+        os.execve(sys.executable, again, WORKER_ENVIRONMENT | os.environ)  # noqa: S606 (no shell is wanted)
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         path = shape or Path(folder) / "shape.gguf"

@@ -10,7 +10,7 @@ from pathlib import Path
 from edged.bench.figures import Answer, Arrival
 from edged.bench.sides import Child
 from edged.engine.frames import Load
-from edged.engine.handle import WAITING
+from edged.engine.handle import WORKER_ENVIRONMENT
 
 
 class Direct:
@@ -38,7 +38,7 @@ class Direct:
         self._child = Child(
             [sys.executable, "-m", "edged.bench.direct_loop"],
             self._folder / "direct.log",
-            environment=WAITING | os.environ,  # as the worker is started
+            environment=WORKER_ENVIRONMENT | os.environ,  # as the worker is started
             piped=True,
         )
         self._child.write(json.dumps(asdict(self._load())))

@@ -159,7 +159,7 @@ class LlamaServer(_HttpServer):
         while not self._child.has_ended and time.monotonic() < until_s:
             with suppress(OSError, http.client.HTTPException):
                 if _answers(self._host, self._port, "/health"):
-                    self._facts = _said(log.read_text("utf-8", "replace"))
+                    self._facts = _said(_version() + log.read_text("utf-8", "replace"))
                     return
             time.sleep(0.1)
         raise self._child.failure("llama-server's start")
@@ -238,10 +238,17 @@ def _answers(host: str, port: int, path: str) -> bool:
         connection.close()
 
 
+def _version() -> str:
+    done = subprocess.run(  # noqa: S603 (no more than its name)
+        [LLAMA_SERVER, "--version"], capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
 def _said(log: str) -> dict[str, object]:
-    """Version and build, of what the server says at its start."""
-    version = re.search(r"^build(?:_info)?: *(.+)$", log, re.MULTILINE)
-    system = re.search(r"^system_info: *(.+)$", log, re.MULTILINE)
+    """Version and build, of what the server says at its start; newer ones say only the first."""
+    version = re.search(r"^(?:build(?:_info)?|version): *(.+)$", log, re.MULTILINE)
+    system = re.search(r"^(?:system_info: *|built with )(.+)$", log, re.MULTILINE)
     return {
         "version": version[1].strip() if version else "unknown",
         "build": system[1].strip() if system else None,

@@ -9,6 +9,7 @@ from typing import Final, get_args
 import click
 
 from edged.cli.outlook import Outlook, as_json
+from edged.cli.plan_dropin import dropin
 from edged.cli.plan_table import report
 from edged.cli.room import daemon_of, room
 from edged.engine.planning import (
@@ -47,6 +48,9 @@ _SLOTS: Final = click.IntRange(1, 64)
 @click.option("--slots", type=_SLOTS, help="Prompts answered at the same time.")
 @click.option("--kv", type=click.Choice(get_args(KvType)), help="How keys and values are kept.")
 @click.option("--json", "for_programs", is_flag=True, help="For programs: docs/plan.md.")
+@click.option(
+    "--systemd-dropin", "for_systemd", is_flag=True, help="Only MemoryMax=, for the service."
+)
 @click.pass_obj
 def command(  # noqa: PLR0917 (click passes them by name)
     config: Path | None,
@@ -57,6 +61,7 @@ def command(  # noqa: PLR0917 (click passes them by name)
     slots: int | None,
     kv: KvType | None,
     for_programs: bool,
+    for_systemd: bool,
 ) -> None:
     """Show which models fit, how much memory each needs and of what, and which one is best.
 
@@ -76,6 +81,9 @@ def command(  # noqa: PLR0917 (click passes them by name)
         outlook = _here(settings, model, file, asked)
     else:
         outlook = _elsewhere(settings, profile, model, file, asked)
+    if for_systemd:
+        click.echo(dropin(outlook), nl=False)
+        return
     if for_programs:
         click.echo(json.dumps(as_json(outlook), indent=2, ensure_ascii=False))
     else:

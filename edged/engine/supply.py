@@ -261,7 +261,8 @@ class Supply:
             raise EngineUnavailable(f"the planner cannot be started: {error.strerror}") from None
         limit_s = VERIFYING_LIMIT_S if self._unverified else PLANNER_LIMIT_S
         try:
-            said, _ = await asyncio.wait_for(process.communicate(encode(question)), limit_s)
+            async with asyncio.timeout(limit_s):
+                said, _ = await process.communicate(encode(question))
         except TimeoutError:
             raise EngineUnavailable(f"the planner took more than {limit_s:.0f} s") from None
         finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from edged.errors import DiskFull
+from edged.errors import DiskFull, InternalFailure
 from edged.messages import Prompt, Reply
 from edged.settings import SessionSettings, SpoolSettings
 from edged.spool import codec, sessions
@@ -113,9 +113,17 @@ class Spool:
         return self._legible([row for row in rows if row[0] not in but][:count], _ended)
 
     def turns(self, client: str, session: str) -> list[Turn]:
-        """What was said in a conversation, oldest first; none if it has rested for too long."""
+        """What was said in a conversation, oldest first; none if it has rested for too long.
+
+        Raises ``InternalFailure`` where the disk fails: to go on without it would lose it.
+        """
         oldest_s = self._clock.now_s() - self.session_limits.keep_s
-        return sessions.turns(self._read(sessions.TURNS, client, session), oldest_s)
+        rows = self._writer.try_to_read(sessions.TURNS, client, session)
+        if rows is None:
+            raise InternalFailure(
+                f"the conversation cannot be read now ({self.fault}); try again", retryable=True
+            )
+        return sessions.turns(rows, oldest_s)
 
     def _legible(self, rows: list[Any], read: Callable[..., T]) -> list[T]:
         """What can be read; what the disk has spoilt is erased, and may be asked anew."""

@@ -79,12 +79,17 @@ class Writer:
         self._connection.close()
 
     def read(self, query: str, *values: str | int) -> list[Any]:
-        """A file that cannot be read is set aside with the next write, and reads as empty."""
+        """What cannot be read now reads as empty."""
+        return self.try_to_read(query, *values) or []
+
+    def try_to_read(self, query: str, *values: str | int) -> list[Any] | None:
+        """``None`` where the disk fails. A file that is spoilt is set aside, and reads as empty."""
         try:
             return self._reader.execute(query, values).fetchall()
         except sqlite3.OperationalError as error:
             self.fault = f"disk: {error}"
             log.error("the spool cannot be read now: %s", error)  # noqa: TRY400 (no defect)
+            return None
         except sqlite3.DatabaseError as error:
             self._unreadable = error
             self._there_are.set()

@@ -1,7 +1,7 @@
 """What one reading of the memory means, beside what was read before."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -150,3 +150,14 @@ class Gauge:
         """As planned, or what the worker really held if that was less: plans are cautious."""
         known = [each for each in (usage.needed_bytes, self._worker_bytes) if each is not None]
         return min(known, default=0)
+
+
+def told_of(reading: MemoryReading | None) -> MemoryReading | None:
+    """A reading at a time when the kernel has just told of pressure, as systemd asked it to.
+
+    By default it does so when work waited for memory a tenth of two seconds, which is our own
+    share, seen sooner.
+    """
+    if reading is None:
+        return None
+    return replace(reading, stalled_share=max(reading.stalled_share or 0.0, STALLED_SHARE))

@@ -66,8 +66,9 @@ def parse_json_object(payload: bytes) -> dict[str, Any]:
 
     try:
         value = json.loads(payload.decode("utf-8"), parse_constant=refuse, parse_int=_integer)
-        # JSON can spell half a code point (\\ud800), which nothing after us could encode.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if b"\\u" in payload:
+            # JSON can spell half a code point (\\ud800), which nothing after us could encode.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the payload is not UTF-8 (byte {error.start})") from None
     except UnicodeEncodeError:

@@ -16,12 +16,12 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edged.errors import BrokerError
+from edged.minute_log import MinuteLog
 from edged.settings import MqttSettings
 from edged.transports.acknowledgements import Acknowledgements, Token
 from edged.transports.body import short
 from edged.transports.decode import PARSED_FACTOR, Incoming
 from edged.transports.dialling import V5, Dialler, Session, spelled
-from edged.transports.minute_log import MinuteLog
 from edged.transports.outgoing import Outgoing, Publish
 from edged.transports.paho_loop import UNREADABLE, Excess, SocketWatcher, hang_up
 
@@ -149,7 +149,8 @@ class BrokerConnection:
             # Each acknowledgement lets the broker send another one that has waited there.
             self._stirred.clear()
             try:
-                await asyncio.wait_for(self._stirred.wait(), QUIET_S)
+                async with asyncio.timeout(QUIET_S):
+                    await self._stirred.wait()
             except TimeoutError:
                 if not self._incoming:
                     return
@@ -158,7 +159,8 @@ class BrokerConnection:
         """Wait until the broker has acknowledged what was published with QoS 1."""
         if self.is_connected:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.outgoing.all_acknowledged.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self.outgoing.all_acknowledged.wait()
 
     async def _stay(self) -> None:
         """Until the connection ends, which raises ``BrokerError``."""

@@ -30,17 +30,16 @@ def _plain(value: object) -> object:
     return vars(value) if is_dataclass(value) else value
 
 
-def encode_plain(reply: Reply) -> list[bytes]:
+def encode_plain(reply: Reply, *, whole: bool = False) -> list[bytes]:
     """Raw text, and one empty message at the end; nothing for what is no text.
 
-    ``text_in_done`` and the like cannot be asked for in plain text, so what was not
-    streamed is not missing.
+    ``whole`` is for who has had no piece of it, such as one who asks again for an answer.
     """
     match reply.message:
         case Delta(text=text):
             return [text.encode()]
-        case Done():
-            return [b""]
+        case Done(text=text):
+            return [text.encode(), b""] if whole and text else [b""]
         case Failed(code=code, error=error):
             return [f"{code}: {error}".encode(), b""]
     return []

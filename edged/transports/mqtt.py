@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
-from edged.messages import Failed, Origin, Prompt, Reply, Send
+from edged.messages import Delta, Failed, Origin, Prompt, Reply, Send
 from edged.settings import Settings
 from edged.transports.address import Address
 from edged.transports.body import parse_json_object, short
@@ -160,17 +160,26 @@ class MqttTransport:
             self._reject(incoming, client, failure.error)
 
     def _sender(self, address: Address) -> Send:
+        has_had_text = False
+
         def send(reply: Reply, delivered: Callable[[], None] | None = None) -> None:
-            self._send(reply, address, delivered)
+            nonlocal has_had_text
+            has_had_text |= isinstance(reply.message, Delta)
+            self._send(reply, address, delivered, whole=not has_had_text)
 
         return send
 
     def _send(
-        self, reply: Reply, address: Address, delivered: Callable[[], None] | None = None
+        self,
+        reply: Reply,
+        address: Address,
+        delivered: Callable[[], None] | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         assert address.topic is not None
         if address.plain and self._settings.mqtt.text_replies:
-            payloads = encode_plain(reply)
+            payloads = encode_plain(reply, whole=whole)
         else:
             payloads = [encode_reply(reply, address.correlation_text)]
         qos = reply_qos(reply)

@@ -13,7 +13,7 @@ from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edged.transports.minute_log import MinuteLog
+from edged.minute_log import MinuteLog
 from edged.transports.properties import PublishProperties
 
 log = logging.getLogger(__name__)

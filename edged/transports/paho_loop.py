@@ -14,6 +14,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 
+from edged.transports.paho_packets import Received, join_packets
+
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike  # there for type checkers only
 
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 HEAD_BYTES = 128 * 1024
 """What may stand before a payload: a topic of 64 KiB and, in MQTT 5, properties."""
 
-RECEIVE_BYTES = 64 * 1024
-"""To take from the socket at once. paho does so up to a hundred times before it lets us look."""
 REST_S = 0.05
+AT_ONCE = 32
+"""Packets that are handled before anything else has its turn."""
 
 
 class Excess(Exception):
@@ -52,6 +54,7 @@ class SocketWatcher:
         self._max_packet_bytes = max_payload_bytes + HEAD_BYTES
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        self._received: Received
         self._reads_again: asyncio.Handle | None = None
         self._wants_rest = False
         self._resting: asyncio.TimerHandle | None = None
@@ -66,14 +69,14 @@ class SocketWatcher:
 
     def watch(self, client: paho.Client) -> None:
         """From now on; a client is watched until its socket closes, and again after that."""
-        receive = client._sock_recv  # noqa: SLF001 (else paho asks for a whole packet at once)
-        client._sock_recv = lambda bufsize: receive(min(bufsize, RECEIVE_BYTES))  # type: ignore[method-assign]  # noqa: SLF001
+        self._received = Received(client)
         client.on_socket_open = self._on_open
         client.on_socket_close = self._on_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
 
     def _on_open(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
+        self._received.forget()
         send_at_once(client, None, sock)
         _notice_silence(sock, self._keepalive_s)
         self._loop.call_soon_threadsafe(self._loop.add_reader, sock, self._read, client)
@@ -89,13 +92,13 @@ class SocketWatcher:
 
     def _on_register_write(self, client: paho.Client, _data: object, sock: "SocketLike") -> None:
         if threading.get_ident() == self._loop_thread:
-            self._loop.add_writer(sock, client.loop_write)
+            self._loop.add_writer(sock, _write, client)
         else:
             self._loop.call_soon_threadsafe(self._add_writer_later, client, sock)
 
     def _add_writer_later(self, client: paho.Client, sock: "SocketLike") -> None:
         if sock.fileno() >= 0 and client.want_write():
-            self._loop.add_writer(sock, client.loop_write)
+            self._loop.add_writer(sock, _write, client)
         else:
             client.loop_write()  # paho believes that we watch; this takes that back
 
@@ -104,8 +107,7 @@ class SocketWatcher:
 
     def _read(self, client: paho.Client) -> None:
         try:
-            status = client.loop_read()
-            self._check_what_is_kept(client)
+            status = self._read_packets(client)
         except Excess as error:
             self._ended(str(error))  # first: paho has a reason of its own for hanging up
             hang_up(client)
@@ -120,14 +122,24 @@ class SocketWatcher:
             self._ended(paho.error_string(status))
             return
         sock = client.socket()
-        # TLS comes in records: the socket is empty, and looks it, when more of one has been read.
-        # Later, as others want their turn, and only once: paho reads a packet at a time.
-        if isinstance(sock, ssl.SSLSocket) and sock.pending() and self._reads_again is None:
-            self._reads_again = self._loop.call_soon(self._read_again, client)
+        # What has been taken from the socket, by us or by TLS, does not show on it any more.
+        # Later, as others want their turn.
+        if not self._received.is_empty or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            if self._reads_again is None:
+                self._reads_again = self._loop.call_soon(self._read_again, client)
         elif self._wants_rest and sock is not None and not _is_readable(sock):
             self._wants_rest = False
             self._loop.remove_reader(sock)
             self._resting = self._loop.call_later(REST_S, self._wake, client, sock)
+
+    def _read_packets(self, client: paho.Client) -> MQTTErrorCode:
+        """Paho reads one at a time."""
+        for _ in range(AT_ONCE):
+            status = client.loop_read()
+            self._check_what_is_kept(client)
+            if status != MQTTErrorCode.MQTT_ERR_SUCCESS or self._received.is_empty:
+                break
+        return status
 
     def _wake(self, client: paho.Client, sock: "SocketLike") -> None:
         self._resting = None
@@ -145,6 +157,11 @@ class SocketWatcher:
     def _read_again(self, client: paho.Client) -> None:
         self._reads_again = None
         self._read(client)
+
+
+def _write(client: paho.Client) -> None:
+    join_packets(client)
+    client.loop_write()
 
 
 def _is_readable(sock: "SocketLike") -> bool:
@@ -194,6 +211,16 @@ UNREADABLE = "unreadable"
 """An attribute of the properties that could not be read."""
 
 _unpack = paho_properties.Properties.unpack
+_make = paho_properties.Properties.__init__
+_made: dict[int, dict[str, object]] = {}
+
+
+def _make_quickly(properties: paho_properties.Properties, packet_type: int) -> None:
+    """As paho does, but the tables of what MQTT knows are made once for each type of packet."""
+    if packet_type not in _made:
+        _make(properties, packet_type)  # type: ignore[no-untyped-call]
+        _made[packet_type] = dict(vars(properties))
+    vars(properties).update(_made[packet_type])
 
 
 def _unpack_leniently(
@@ -204,6 +231,8 @@ def _unpack_leniently(
     Brokers hand on what they should not (Mosquitto 2.0.11: a Payload Format Indicator of 2), and
     such a message would come back, too. It has no properties then, but ``UNREADABLE``.
     """
+    if buffer[:1] == b"\x00":
+        return properties, 1  # none: paho would look for each that it knows
     try:
         return _unpack(properties, buffer)  # type: ignore[no-any-return, no-untyped-call]
     except Exception:
@@ -216,4 +245,5 @@ def _unpack_leniently(
 
 
 paho_properties.readUTF = _read_utf
+paho_properties.Properties.__init__ = _make_quickly  # type: ignore[method-assign]
 paho_properties.Properties.unpack = _unpack_leniently  # type: ignore[method-assign]

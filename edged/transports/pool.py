@@ -65,7 +65,8 @@ class PoolMembership:
         """Leave, and wait until that is done, at most as long as it may take."""
         self.serve(False)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._left.wait(), 2 * LEAVE_S)
+            async with asyncio.timeout(2 * LEAVE_S):
+                await self._left.wait()
 
     async def run(self) -> None:
         """Come and go until cancelled."""

@@ -95,7 +95,8 @@ def is_name(level: str) -> bool:
 
 def is_clean(text: str) -> bool:
     """Whether MQTT takes the text as a string: brokers disconnect who sends other characters."""
-    return not any(
+    # Most are ASCII, which one look decides.
+    return (text.isascii() and text.isprintable()) or not any(
         unicodedata.category(character) in ("Cc", "Cs")
         or ord(character) in _NONCHARACTERS
         or ord(character) & 0xFFFE == 0xFFFE

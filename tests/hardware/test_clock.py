@@ -1,5 +1,7 @@
 """The cap on the clock, on files as cpufreq has them."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,51 @@ def test_what_was_half_capped_is_put_back(tree: Any) -> None:
     clock.restore()
 
     assert khz(second) == 2_400_000
+
+
+# After a daemon that was killed
+
+
+def restored() -> str:
+    """What the service's ExecStopPost= says."""
+    command = [sys.executable, "-m", "edged.hardware.clock"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+@pytest.fixture
+def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that systemd gives for as long as the service runs."""
+    folder = tmp_path_factory.mktemp("runtime")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))
+    return folder
+
+
+def test_what_a_killed_daemon_capped_is_put_back(tree: Any, runtime: Path) -> None:
+    files = [policy(tree, number, 1500, 2400) for number in (0, 4)]
+    files[1].write_text("2200000\n")
+    clock = Clock(tree.root)
+    clock.cap(1800)
+    clock.cap(1500)
+
+    assert f"clock: {files[1]} is 2200000 kHz again\n" in restored()
+    assert [khz(file) for file in files] == [2_400_000, 2_200_000]
+
+
+def test_after_a_good_end_nothing_is_put_back(tree: Any, runtime: Path) -> None:
+    file = policy(tree, 0, 1500, 2400)
+    clock = Clock(tree.root)
+    clock.cap(1800)
+    clock.restore()
+    file.write_text("2000000\n")  # somebody else's, since
+
+    assert (restored(), khz(file)) == ("", 2_000_000)
+
+
+def test_outside_of_a_service_nothing_is_put_back(
+    tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    file = policy(tree, 0, 1500, 2400)
+    Clock(tree.root).cap(1800)
+
+    assert (restored(), khz(file)) == ("", 1_800_000)

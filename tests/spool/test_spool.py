@@ -282,6 +282,17 @@ async def test_a_conversation_that_rested_is_begun_anew(
         assert spool.turns("kitchen", "s") == []
 
 
+async def test_a_conversation_that_cannot_be_read_now_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as spool:
+        await finish(spool, 1, "a", turn=new_turn(1))
+        monkeypatch.setattr("edged.spool.sessions.TURNS", "SELECT unreadable FROM turns")
+
+        with pytest.raises(InternalFailure, match="cannot be read now"):
+            spool.turns("kitchen", "s")
+
+
 # For how long
 
 

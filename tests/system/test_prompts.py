@@ -127,6 +127,22 @@ def test_plain_text_gets_plain_text_where_the_operator_wants_it(
         assert b"".join(pieces).decode() == "Grüße aus dem Keller"
 
 
+def test_an_answer_in_plain_text_that_is_asked_for_again_comes_in_one_piece(
+    broker: Broker, folder: Any
+) -> None:
+    settings = {"engine__name": "echo", "mqtt__text_replies": "true"}
+    with running("again", broker.port, folder, **settings), BusClient(broker.port) as client:
+        client.subscribe("edged/v1/again/completion/hub/+")
+        pieces = []
+        for _ in range(2):
+            client.publish("edged/v1/again/prompt/hub", "some words", correlation=b"7")
+            pieces.append([client.next().payload])
+            while pieces[-1][-1]:
+                pieces[-1].append(client.next().payload)
+        assert len(pieces[0]) > 2
+        assert pieces[1] == [b"some words", b""]
+
+
 def test_eight_clients_at_once_each_get_their_own_whole_answer(broker: Broker, echo: Node) -> None:
     questions = {f"client-{index}": f"question of {index}: {LONG}" for index in range(8)}
     answers: dict[str, list[dict[str, Any]]] = {}

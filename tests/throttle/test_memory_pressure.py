@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edged.messages import MemoryReading
-from edged.throttle.memory_pressure import Gauge, Pressure, Step, Usage
+from edged.throttle.memory_pressure import Gauge, Pressure, Step, Usage, told_of
 from edged.throttle.watermarks import MIB
 
 READING = MemoryReading(
@@ -64,6 +64,24 @@ def test_waiting_for_memory_takes_nothing_from_what_the_last_mark_calls_for(gaug
 
 def test_a_little_waiting_is_nothing(gauge: Gauge) -> None:
     assert weigh(gauge, 300, stalled_share=0.05).called is Step.REFUSE_LONG
+
+
+def test_what_the_kernel_tells_is_waiting_for_memory(gauge: Gauge) -> None:
+    told = told_of(replace(READING, available_bytes=300 * MIB, stalled_share=0.01))
+    assert told is not None
+
+    assert gauge.weigh(told, USAGE, 160.0, is_kept=True).called is Step.SHRINK_CONTEXT
+
+
+def test_what_the_kernel_tells_makes_no_waiting_less(gauge: Gauge) -> None:
+    told = told_of(replace(READING, stalled_share=0.5))
+
+    assert told is not None
+    assert told.stalled_share == 0.5
+
+
+def test_without_a_reading_there_is_nothing_to_tell_of() -> None:
+    assert told_of(None) is None
 
 
 def test_what_waits_soon_after_a_load_waits_for_the_load() -> None:

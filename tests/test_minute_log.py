@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from edged.transports import minute_log
-from edged.transports.minute_log import MinuteLog
+from edged import minute_log
+from edged.minute_log import MinuteLog
 
 log = logging.getLogger("test")
 

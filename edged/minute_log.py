@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
 EVERY_S = 60.0
 
@@ -19,11 +20,11 @@ class MinuteLog:
         self._count = 0
         self._next_s = 0.0
 
-    def count(self, what: str) -> None:
-        """It has happened."""
+    def count(self, what: str, extra: Mapping[str, str] | None = None) -> None:
+        """It has happened; ``extra`` are fields of the line, if there will be one."""
         self._count += 1
         now_s = time.monotonic()
         if now_s >= self._next_s:
-            self._log.warning(self._text, self._count, what)
+            self._log.warning(self._text, self._count, what, extra=extra)
             self._count = 0
             self._next_s = now_s + EVERY_S
