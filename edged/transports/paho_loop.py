@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 128 * 1024
 """What may stand before a payload: a topic of 64 KiB and, in MQTT 5, properties."""
 
-REST_S = 0.05
+REST_S = 0.1
 AT_ONCE = 32
 """Packets that are handled before anything else has its turn."""
 
