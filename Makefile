@@ -1,7 +1,7 @@
 # Everything happens in .venv/ here; tools/setup brings what is missing.
 PROMPT = What can you do?
 
-.PHONY: demo test check clean
+.PHONY: demo test check wheels clean
 
 # The prompt reaches the program as it was typed: make would expand its dollars. (Not ?= above:
 # zsh and others have a PROMPT in the environment that means something else.)
@@ -17,6 +17,9 @@ test:
 check:
 	@tools/setup dev
 	./check
+
+wheels:
+	@tools/wheels
 
 clean:
 	rm -rf .venv

@@ -35,10 +35,11 @@ def what_is_missing() -> str | None:
     return None
 
 
-def bookworm() -> Path:
-    """A tree to copy from; made once, some 20 s, and kept in the user's cache."""
+def bookworm(*more: str) -> Path:
+    """A tree to copy from, with ``more`` packages; made once, some 20 s, and kept in the cache."""
+    packages = ",".join((*PACKAGES, *more))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edged-tests"
-    tree = cache / f"bookworm-{zlib.crc32(' '.join(PACKAGES).encode()):x}"
+    tree = cache / f"bookworm-{zlib.crc32(packages.replace(',', ' ').encode()):x}"
     if tree.exists():
         return tree
     cache.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def bookworm() -> Path:
     subprocess.run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"),
-            *("--dpkgopt=force-unsafe-io", f"--include={','.join(PACKAGES)}"),
+            *("--dpkgopt=force-unsafe-io", f"--include={packages}"),
             *("bookworm", str(making), str(SOURCES)),
         ],
         check=True,
@@ -63,10 +64,13 @@ def copied(tree: Path, folder: Path) -> Path:
 
 def wheels(folder: Path, root: Path) -> None:
     """edged and all that it needs to serve, as files; what pip has built before is in its cache."""
+    # An engine that tools/setup has compiled before.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edged/wheels"
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
             *("--constraint", str(root / "constraints.txt"), "--wheel-dir", str(folder)),
+            *(f"--find-links={built.parent}" for built in cache.glob("*/*.whl")),
             f"{root}[llama-cpp,systemd]",
         ],
         check=True,
@@ -74,10 +78,13 @@ def wheels(folder: Path, root: Path) -> None:
 
 
 class Machine:
-    """One that boots from a folder."""
+    """One that boots from a folder, without a network or in a namespace that has one."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, namespace: str | None = None) -> None:
         self.folder = folder
+        self._network = (
+            f"--network-namespace-path=/run/netns/{namespace}" if namespace else "--private-network"
+        )
         self._name = name
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init: int | None = None
@@ -97,7 +104,7 @@ class Machine:
             self._nspawn = subprocess.Popen(
                 [
                     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
-                    *("--private-network", "--console=pipe", "-M", self._name),
+                    *(self._network, "--console=pipe", "-M", self._name),
                     "--capability=CAP_SYS_RESOURCE",  # else no oom_score_adj can be lowered
                     *("-D", str(self.folder), *options),
                 ],
