@@ -20,7 +20,12 @@ def test_the_collection_is_clean(tmp_path: Path) -> None:
     done = subprocess.run(
         ["ansible-lint", "--offline", "--profile=production", "--nocolor", "--strict"],
         cwd=copy,
-        env={"PATH": PATH, "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+        env={
+            "PATH": PATH,
+            "HOME": str(tmp_path),
+            "LANG": "C.UTF-8",
+            "ANSIBLE_COLLECTIONS_PATH": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from fleet import Fleet, Play, fleet, secret_of, what_ansible_lacks
+from fleet import Fleet, Play, asked, fleet, secret_of, what_ansible_lacks
 from tree import what_is_missing
 
 MISSING = what_is_missing() or what_ansible_lacks("ansible-playbook", "ssh-keygen", "ip")
@@ -15,7 +15,14 @@ GROUPS = {"edged_broker": {"cupboard": {}}, "edged_nodes": {"cupboard": {}}}
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with fleet(tmp_path_factory.mktemp("site"), ["cupboard"]) as made:
-        made.inventory(GROUPS, edged_profile="generic-x86_64")
+        made.hosts["cupboard"].write("/boot/firmware/cmdline.txt", "console=tty1 rootwait\n")
+        made.inventory(
+            GROUPS,
+            edged_profile="generic-x86_64",
+            board_boot_parameters=["cgroup_enable=memory", "psi=1"],
+            board_clock=True,
+            board_reboot=False,
+        )
         yield made
 
 
@@ -53,11 +60,15 @@ def test_the_node_answers_the_controller(host: Fleet, converged: Play) -> None:
 
 
 def test_the_pool_answers_the_controller(host: Fleet, converged: Play) -> None:
-    from fleet import asked  # noqa: PLC0415
-
     found = asked(host.asking("edged/v1/pool/fleet"))
 
     assert found["lost"] == []
+
+
+def test_the_board_has_its_boot_parameters(host: Fleet, converged: Play) -> None:
+    said = host.hosts["cupboard"].run("cat /boot/firmware/cmdline.txt")
+
+    assert said == "console=tty1 rootwait cgroup_enable=memory psi=1\n"
 
 
 def test_check_mode_tells_what_a_run_will_change(host: Fleet, converged: Play) -> None:
