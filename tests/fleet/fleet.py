@@ -42,6 +42,11 @@ class Play:
     output: str
 
     @property
+    def end(self) -> str:
+        """What is worth reading where it failed."""
+        return self.output[-4000:]
+
+    @property
     def recap(self) -> dict[str, dict[str, int]]:
         """Of each host: ok, changed, unreachable, failed, …"""
         found = re.findall(r"^(\S+)\s+: ((?:\w+=\d+\s*)+)$", self.output, re.MULTILINE)
@@ -146,7 +151,7 @@ class Fleet:
 
     def converge(self, *options: str) -> Play:
         play = self.play("site", *options)
-        assert play.code == 0, play.output
+        assert play.code == 0, play.end
         return play
 
     def killed_at(self, task: str, playbook: str = "site", *options: str) -> None:

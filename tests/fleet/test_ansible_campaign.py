@@ -161,7 +161,7 @@ def test_a_good_version_is_taken_by_all(three: Fleet) -> None:
     play = three.play("upgrade", "-e", f"edged_version={GOOD}", *QUICK)
     found = asked(client)
 
-    assert play.code == 0, play.output
+    assert play.code == 0, play.end
     assert versions(three) == {"attic": GOOD, "cellar": GOOD}
     assert found["lost"] == []
 
@@ -182,7 +182,7 @@ def test_site_leaves_the_version_that_runs(three: Fleet) -> None:
 def test_facts_are_a_table(three: Fleet) -> None:
     play = three.play("facts")
 
-    assert play.code == 0, play.output
+    assert play.code == 0, play.end
     for name, profile in (("attic", "generic-x86_64"), ("cellar", "closet")):
         assert f"{name:16} {GOOD:8} {VERSION:8} {profile}" in play.output
 
@@ -190,7 +190,7 @@ def test_facts_are_a_table(three: Fleet) -> None:
 def test_rollback_goes_to_the_version_before(three: Fleet) -> None:
     play = three.play("rollback", *QUICK)
 
-    assert play.code == 0, play.output
+    assert play.code == 0, play.end
     assert versions(three) == {"attic": VERSION, "cellar": VERSION}
     assert three.answer("cellar")["type"] == "done"
 
@@ -209,7 +209,7 @@ def test_another_model_is_served_without_losing_a_prompt(three: Fleet) -> None:
     play = three.play("models", "-e", f'{model} "edged_model": "other"}}', *QUICK)
     found = asked(client)
 
-    assert play.code == 0, play.output
+    assert play.code == 0, play.end
     assert found["lost"] == []
     assert found["ends"].keys() == {"done"}
     for name in ("attic", "cellar"):

@@ -44,7 +44,7 @@ def test_check_mode_of_a_new_host_fails_nowhere_and_does_nothing(
 ) -> None:
     play, left = checked
 
-    assert play.code == 0, play.output
+    assert play.code == 0, play.end
     assert play.recap["cupboard"]["changed"] > 0
     assert left == ""
 
