@@ -88,9 +88,7 @@ def test_files_that_stand_twice_are_the_same(ours: str, theirs: str) -> None:
 def test_the_example_names_a_password_for_everyone() -> None:
     hosts = read("inventory", "example", "hosts.yml")
     everybody = read("inventory", "example", "group_vars", "all", "main.yml")
-    nodes = [
-        host for group in hosts["edged_nodes"]["children"].values() for host in group["hosts"]
-    ]
+    nodes = [host for group in hosts["edged_nodes"]["children"].values() for host in group["hosts"]]
     vault = read("inventory", "example", "vault.example.yml")
 
     assert sorted(vault["vault_passwords"]) == sorted([*nodes, *everybody["mosquitto_clients"]])

@@ -8,7 +8,10 @@ from pathlib import Path
 VERSION = "0.1.0"
 
 DOES_NOT_START = {
-    "edged/cli/run.py": ("import click\n", "import click\n\nraise SystemExit('broken on purpose')\n"),
+    "edged/cli/run.py": (
+        "import click\n",
+        "import click\n\nraise SystemExit('broken on purpose')\n",
+    ),
 }
 CANNOT_ANSWER = {
     "edged/dispatch.py": (
@@ -19,8 +22,10 @@ CANNOT_ANSWER = {
 ANSWERS_SLOWLY = {
     "edged/engine/llama_cpp.py": (
         "    def decode(self, batch: Sequence[BatchChunk]) -> None:\n",
-        "    def decode(self, batch: Sequence[BatchChunk]) -> None:\n"
-        "        __import__('time').sleep({slow_s})  # broken on purpose\n",
+        (
+            "    def decode(self, batch: Sequence[BatchChunk]) -> None:\n"
+            "        __import__('time').sleep({slow_s})  # broken on purpose\n"
+        ),
     ),
 }
 
