@@ -40,7 +40,8 @@ def with_settings(machine: Machine, **environment: str) -> None:
 
 def answer(machine: Machine, prompt: str = "What can you do?", options: str = "") -> str:
     """What the node says to it."""
-    said = machine.run(f"{ASK} {options} '{prompt}'")
+    # One that has just been started again may not be back on the bus yet.
+    said = machine.wait_until(f"{ASK} {options} '{prompt}'")
     done = json.loads(said.splitlines()[-1])
     assert done["type"] == "done"
     text: str = done["text"]
@@ -220,10 +221,12 @@ def test_it_writes_nowhere_else(machine: Machine) -> None:
 
 
 def test_the_worker_is_ended_before_the_daemon(machine: Machine) -> None:
+    """A host that cannot lower a score itself (CAP_SYS_RESOURCE) leaves the daemon's at 0."""
     score = "cat /proc/{}/oom_score_adj"
-    daemon = machine.run(score.format(machine.daemon))
 
-    assert (daemon, machine.run(score.format(worker(machine)))) == ("-200\n", "800\n")
+    assert machine.show("OOMScoreAdjust") == "-200"
+    assert int(machine.run(score.format(machine.daemon))) <= 0
+    assert machine.run(score.format(worker(machine))) == "800\n"
 
 
 def test_its_credentials_are_for_it_alone(machine: Machine) -> None:
