@@ -136,7 +136,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Done:
-    """The terminal message of a prompt that started; ``text`` is ``None`` if not wanted."""
+    """The terminal message of a prompt that started; without ``text`` where that is not wanted."""
 
     type: ClassVar[str] = "done"
     text: str | None

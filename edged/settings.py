@@ -134,57 +134,77 @@ def _usual_port(given: dict[str, Any]) -> int:
 class MqttSettings(_Section):
     """How to reach the broker, and what may be said there."""
 
-    host: str = Field("localhost", min_length=1)
-    username: str | None = None
-    password: SecretStr | None = None
+    host: str = Field("localhost", min_length=1, description="the broker's name or address")
+    username: str | None = Field(
+        None,
+        description="who we are for the broker, with TLS unless tls says otherwise; unset: no user",
+    )
+    password: SecretStr | None = Field(None, description="that user's; unset: none")
     ca_file: Path | None = Field(
         None,
-        description="certificates of the authorities that may vouch for the broker; unset: the "
-        "system's",
+        description="certificates (PEM) of the authorities that may vouch for the broker; unset: "
+        "the system's",
     )
-    cert_file: Path | None = Field(None, description="our own certificate, for brokers that ask")
+    cert_file: Path | None = Field(
+        None, description="our own certificate (PEM), for a broker that asks; unset: none"
+    )
     key_file: Path | None = Field(
-        None, description="its private key, without a passphrase; unset: in cert_file"
+        None, description="its private key (PEM), without a passphrase; unset: in cert_file"
     )
     tls: bool = Field(
         default_factory=_wants_tls,
-        description="unset: where a user, a certificate or an authority is set",
+        description="encrypt, and verify that it is the right broker; unset: where a user, a "
+        "certificate or an authority is set",
     )
     tls_verify: bool = Field(
         default=True, description="false takes every broker for the right one: for trials only"
     )
     port: int = Field(
-        default_factory=_usual_port, ge=1, le=65535, description="unset: 8883 with TLS, else 1883"
+        default_factory=_usual_port,
+        ge=1,
+        le=65535,
+        description="the broker's port; unset: 8883 with TLS, else 1883",
     )
     fallbacks: tuple[Annotated[str, AfterValidator(_fallback)], ...] = Field(
-        (), description="brokers to try after the first: host or host:port, IPv6 in brackets"
+        (),
+        description="brokers to try in turn when that one is not there: host or host:port, IPv6 in "
+        "brackets; after a loss, the first is tried first again",
     )
-    topic_root: TopicRoot = "edged/v1"
+    topic_root: TopicRoot = Field("edged/v1", description="the first levels of every topic")
     pools: tuple[Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")], ...] = Field(
-        (), description="whose prompts this node answers, too, while it can serve"
+        (), description="pools whose prompts this node answers, too, while it can serve"
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
-        "auto", description="auto speaks MQTT 5, and 3.1.1 to a broker that refuses it"
+        "auto", description="auto is MQTT 5, and 3.1.1 to a broker that refuses it"
     )
     keepalive_s: int = Field(
         60,
         ge=5,
         le=3600,
         description="how soon a lost connection is noticed, and how often a silent one is used: "
-        "more (600) lets a radio sleep, less (15) finds a broken path sooner",
+        "more (600) lets a radio sleep, less (15) finds a broken path sooner, and keeps routers "
+        "from forgetting it",
     )
-    session_expiry_s: int = Field(86_400, ge=0, le=0xFFFF_FFFE)
+    session_expiry_s: int = Field(
+        86_400,
+        ge=0,
+        le=0xFFFF_FFFE,
+        description="how long the broker keeps prompts for a node that is away (MQTT 5)",
+    )
     require_client: bool = Field(
         default=False, description="serve only topics that name a client, which a broker can guard"
     )
     reply_prefixes: tuple[str, ...] = Field(
         ("{root}/+/completion/{client}/",),
-        description="where a prompt may direct its replies; + is any one level",
+        description="where prompts may direct their replies; + is any one level, {root} is "
+        "topic_root, {client} who asks",
     )
     text_replies: bool = Field(
         default=False, description="answer a plain-text prompt with plain text instead of JSON"
     )
-    max_payload_bytes: int = Field(262_144, ge=1024, le=64 * 1024 * 1024)
+    max_payload_bytes: int = Field(
+        262_144, ge=1024, le=64 * 1024 * 1024, description="the longest prompt message"
+    )
 
     @model_validator(mode="after")
     def _key_has_certificate(self) -> Self:
@@ -205,74 +225,119 @@ class MqttSettings(_Section):
 class ModelSettings(_Section):
     """Which weights to serve."""
 
-    path: Path | None = Field(None, description="a GGUF file; unset: the bundled model")
-    store: Path = Field(default_factory=default_store, description="where pulled models are kept")
+    path: Path | None = Field(
+        None,
+        description="a GGUF file; unset: the best of the store that fits, and of an empty store "
+        "the bundled model",
+    )
+    store: Path = Field(
+        default_factory=default_store,
+        description="where pulled models are kept; unset: $CACHE_DIRECTORY/models, else "
+        "~/.cache/edged/models",
+    )
     hub_token: SecretStr | None = Field(
-        None, description="the hub's token, for gated and private models"
+        None, description="the hub's token, for gated and private models; unset: $HF_TOKEN"
     )
 
 
 class EngineSettings(_Section):
     """What turns weights into tokens."""
 
-    name: Literal["auto", "llama_cpp", "ctransformers", "echo"] = "auto"
+    name: Literal["auto", "llama_cpp", "ctransformers", "echo"] = Field(
+        "auto",
+        description="auto is the first of llama_cpp and ctransformers that is installed and can "
+        "serve the model; echo answers with the question, for tests",
+    )
     threads: int | None = Field(
-        None, ge=1, le=1024, description="unset: every core, fewer for small models"
+        None,
+        ge=1,
+        le=1024,
+        description="threads that compute; unset: the profile's, fewer for small models",
     )
     ctx: int | None = Field(
         None,
         ge=64,
         le=1_048_576,
-        description="tokens a prompt and its answer may fill; unset: 4096, more if they fit",
+        description="tokens that a prompt and its answer may fill, at most what the model was "
+        "trained for; unset: 4096, more if they fit",
     )
     slots: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="prompts answered at the same time (llama_cpp); unset: the profile's number",
+        description="prompts answered at the same time (llama_cpp); they share one cache, and what "
+        "does not fit there waits; unset: the profile's number",
     )
     kv_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
-        None, description="how keys and values are kept; unset: the most exact that fits"
+        None,
+        description="how keys and values are kept: q8_0 takes 53 % of f16, q4_0 28 %; unset: the "
+        "most exact that fits",
     )
     load_mode: Literal["none", "none-plain", "mmap"] | None = Field(
-        None, description="read into memory and repacked (none), not repacked, or mapped"
+        None,
+        description="none reads the weights into memory and repacks them for the processor; "
+        "none-plain leaves them as they are (slower prompts); mmap maps the file and repacks "
+        "beside it (nearly twice the memory); unset: none",
     )
     gpu_layers: int | None = Field(
-        None, ge=0, le=1024, description="layers on the GPU; unset: all that fit"
+        None,
+        ge=0,
+        le=1024,
+        description="layers on the GPU, where llama.cpp was built for it; unset: all that fit",
     )
     echo_step_ms: float = Field(
-        0, ge=0, le=10_000, description="how long a step of the echo engine takes"
+        0, ge=0, le=10_000, description="how long a step of the echo engine takes, for tests"
     )
 
 
 class SamplingSettings(_Section):
     """What a prompt gets when it does not say, and how far it may go."""
 
-    max_tokens: int = Field(512, ge=1)
-    max_tokens_limit: int = Field(4096, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    temperature_limit: float = Field(2.0, ge=0)
-    top_k: int = Field(40, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    min_p: float = Field(0.05, ge=0, lt=1)
-    repeat_penalty: float = Field(1.0, ge=0.5, le=2)
+    max_tokens: int = Field(512, ge=1, description="the longest answer of a prompt that names none")
+    max_tokens_limit: int = Field(4096, ge=1, description="the longest that a prompt may ask for")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    temperature_limit: float = Field(2.0, ge=0, description="the highest that a prompt may ask for")
+    top_k: int = Field(
+        40, ge=0, description="above temperature 0: so many tokens may be drawn; 0 is all"
+    )
+    top_p: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="above temperature 0: of the likeliest tokens, those that together have this "
+        "probability; 1 is all",
+    )
+    min_p: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="above temperature 0: tokens at least so likely, relative to the likeliest; 0 "
+        "is all",
+    )
+    repeat_penalty: float = Field(
+        1.0, ge=0.5, le=2, description="above 1, the last 64 tokens become less likely"
+    )
 
 
 class ChatSettings(_Section):
     """What is said to the model before the requester speaks."""
 
     system_prompt: str | None = Field(
-        None, description="comes first unless a prompt's messages bring a system message"
+        None,
+        description="said to the model first, unless a prompt brings its own system message; "
+        "unset: nothing",
     )
     user_template: UserTemplate | None = Field(
-        None, description="what the last message becomes: {prompt}, {date} and {time} are filled in"
+        None,
+        description="what the last message of a prompt becomes: {prompt}, {date} and {time} are "
+        "filled in; unset: it stays as it is",
     )
 
 
 class QueueSettings(_Section):
     """How many prompts may wait, of all clients together and of each."""
 
-    max_prompts: int = Field(64, ge=1, le=100_000)
+    max_prompts: int = Field(64, ge=1, le=100_000, description="how many prompts may wait")
     client_active: int | None = Field(
         None, ge=1, description="of one client, prompts answered at the same time; unset: no limit"
     )
@@ -280,7 +345,9 @@ class QueueSettings(_Section):
         None, ge=1, description="of one client, prompts that wait; unset: no limit of its own"
     )
     client_tokens_per_min: int | None = Field(
-        None, ge=1, description="of one client, tokens read and generated; unset: no limit"
+        None,
+        ge=1,
+        description="of one client, tokens read and generated within a minute; unset: no limit",
     )
 
 
@@ -298,9 +365,13 @@ class SpoolSettings(_Section):
 class SessionSettings(_Section):
     """How much of a conversation is kept; the oldest turns leave first."""
 
-    max_turns: int = Field(32, ge=1, le=10_000)
+    max_turns: int = Field(
+        32, ge=1, le=10_000, description="questions, each with its answer, that go on with it"
+    )
     max_tokens: int | None = Field(
-        None, ge=1, description="unset: as many as the context has room for"
+        None,
+        ge=1,
+        description="tokens that they may fill; unset: as many as the context has room for",
     )
     keep_s: float = Field(
         86_400, ge=0, description="a conversation that rested for so long is erased"
@@ -317,13 +388,13 @@ class ThrottleSettings(_Section):
         None,
         ge=30,
         le=120,
-        description="keep the temperature below this; unset, or higher: the profile's limit",
+        description="keep the temperature below this, °C; unset, or higher: the profile's limit",
     )
     clock: bool = Field(
         default=True, description="lower the clock first, where scaling_max_freq may be written"
     )
     root: Path = Field(
-        Path("/"), description="where sensors are looked for: of another folder, a simulated board"
+        Path("/"), description="where sensors are looked for; another folder is a simulated board"
     )
 
 
@@ -331,14 +402,18 @@ class MemorySettings(_Section):
     """How memory is given back."""
 
     keep_alive_s: float | None = Field(
-        None, ge=0, description="unload the model after so long without a prompt; unset: never"
+        None,
+        ge=0,
+        description="unload the model after so long without a prompt, 0: at once; unset: never",
     )
 
 
 class LogSettings(_Section):
     """What the daemon says on stderr; never the text of a prompt."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="the least that is said"
+    )
 
 
 class Settings(BaseSettings):
@@ -348,8 +423,17 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    node: str = Field(default_factory=default_node, pattern=rf"^{NAME_PATTERN}$")
-    state_dir: Path = Field(default_factory=default_state_dir)
+    node: str = Field(
+        default_factory=default_node,
+        pattern=rf"^{NAME_PATTERN}$",
+        description="this node's level in the topics; unset: the host's name",
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="what this node remembers: prompts and answers, the model that was chosen, "
+        "measurements, converted models; one daemon a folder; unset: $STATE_DIRECTORY, else "
+        "~/.local/state/edged",
+    )
     drain_s: float = Field(
         30, ge=0, le=86_400, description="how long a stop waits for who is being answered"
     )

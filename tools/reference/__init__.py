@@ -1,0 +1,1 @@
+"""What is generated from the code, so that it cannot drift: reference, man page, completions."""
