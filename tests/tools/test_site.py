@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from pymdownx.slugs import slugify
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(file.relative_to(ROOT / "docs") for file in ROOT.glob("docs/**/*.md"))
@@ -47,7 +48,7 @@ def blocks(html: str, *, whole: bool = False) -> Blocks:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As ``make docs`` builds it: a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
-    build = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet")
+    build = (sys.executable, "-m", "mkdocs", "build", "--strict")
     run = subprocess.run(
         [*build, "--site-dir", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -74,3 +75,33 @@ def test_a_file_outside_that_is_linked_to_is_there(site: Path) -> None:
 
     assert 'href="checkout/hw_profiles/pi5-8gb.toml"' in page
     assert (site / "checkout/hw_profiles/pi5-8gb.toml").is_file()
+
+
+# Documents that are no pages
+
+
+OUTSIDE = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md")),
+    *sorted(ROOT.glob("benchmarks/*.md")),
+]
+
+
+def anchors(document: Path) -> set[str]:
+    """Of its headings, as forges make them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {slugify(case="lower")(heading.replace("`", ""), "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", OUTSIDE, ids=lambda file: file.name)
+def test_a_document_outside_links_to_what_there_is(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", document.read_text())
+    targets = [(document.parent / path if path else document, anchor) for path, anchor in links]
+    wrong = [
+        (str(target), anchor)
+        for target, anchor in targets
+        if not target.exists() or (anchor and anchor not in anchors(target))
+    ]
+
+    assert links
+    assert wrong == []
