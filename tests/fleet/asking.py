@@ -16,6 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 PAUSE_S = 0.5
 PATIENCE_S = 120.0
+LEFT_S = 15.0
 
 
 def main(host: str, ca_file: str, *topics: str) -> None:
@@ -41,13 +42,19 @@ def main(host: str, ca_file: str, *topics: str) -> None:
     client.connect(host, 8883)
     client.subscribe("edged/v1/+/completion/hub/#", 1)
     client.loop_start()
-    while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
+    ended = False
+    while not ended:
         for topic in topics:
             published.append(f"asked-{len(published)}")
             body = json.dumps({"id": published[-1], "prompt": "What can you do?", "max_tokens": 8})
             client.publish(f"{topic}/prompt/hub", body, 1)
-    until_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until_s and not accepted | set(published[-1:]) <= ends.keys():
+        ended = bool(select.select([sys.stdin], [], [], PAUSE_S)[0])
+    # What no pool took has no end to wait for.
+    began_s = time.monotonic()
+    while not set(published) <= ends.keys():
+        patience_s = PATIENCE_S if accepted - ends.keys() else LEFT_S
+        if time.monotonic() > began_s + patience_s:
+            break
         time.sleep(PAUSE_S)
     client.disconnect()
     client.loop_stop()

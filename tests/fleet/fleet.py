@@ -248,7 +248,7 @@ def fleet(folder: Path, names: Sequence[str]) -> Iterator[Fleet]:
         yield made
     finally:
         for machine in made.hosts.values():
-            machine.power_off()
+            machine.pull_the_plug()
         for name in made.hosts:
             subprocess.run(["ip", "netns", "del", f"{made.controller}-{name}"], check=False)
         ip("netns", "del", made.controller)

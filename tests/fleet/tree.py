@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -179,6 +180,12 @@ class Machine:
     def show(self, name: str) -> str:
         """Of edged's service."""
         return self.run(f"systemctl show edged -P {shlex.quote(name)}").strip()
+
+    def pull_the_plug(self) -> None:
+        """Its end, at once."""
+        if self._nspawn is not None and self._init is not None:
+            os.kill(self._init, signal.SIGKILL)
+            self._nspawn.wait(PATIENCE_S)
 
     def power_off(self) -> None:
         """And wait until it is."""
