@@ -70,6 +70,8 @@ def test_an_upgrade_serves_the_new_version_and_a_roll_back_the_old_one(offered: 
 
 
 def test_a_prompt_that_the_old_version_began_is_answered_by_the_new_one(offered: Machine) -> None:
+    install, _, switch = commands("Upgrade").partition("\nln")
+    offered.run(install)
     slow = "ENGINE__NAME=echo EDGED_ENGINE__ECHO_STEP_MS=300 EDGED_DRAIN_S=1"
     offered.write(SLOW, f"[Service]\nEnvironment=EDGED_{slow}\n")
     offered.run("systemctl daemon-reload; systemctl restart edged")
@@ -81,7 +83,7 @@ def test_a_prompt_that_the_old_version_began_is_answered_by_the_new_one(offered:
         f"""-m '{{"prompt": "{words}", "id": "kept"}}'; """
         "until grep -q delta /tmp/said; do sleep 0.1; done"
     )
-    offered.run(commands("Upgrade"))
+    offered.run(f"ln{switch}")
     offered.wait_until("""grep -q '"type": "done"' /tmp/said""")
     done = json.loads(offered.run("pkill mosquitto_sub; tail -n 1 /tmp/said"))
     version = offered.run("edged version").splitlines()[0]
