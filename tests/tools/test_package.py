@@ -110,9 +110,9 @@ def test_the_sdist_has_all_that_the_checkout_has(package: Package) -> None:
     ).stdout.split("\n")
     if tracked == [""]:
         pytest.skip("this is no checkout")
-    not_for_others = {".ci/run", ""}
+    of_checkout = {name for name in tracked if name.startswith(".") or not name}
 
-    assert set(tracked) - not_for_others - package.in_sdist() == set()
+    assert set(tracked) - of_checkout - package.in_sdist() == set()
 
 
 def test_the_installed_command_finds_its_profiles_and_units(prefix: Path) -> None:
