@@ -257,7 +257,10 @@ def _said(log: str) -> dict[str, object]:
 
 def llama_cpp_build() -> str | None:
     """How the llama.cpp of this environment was built, as it says, in a process of its own."""
-    words = "import llama_cpp; print(llama_cpp.llama_print_system_info().decode())"
+    words = (
+        "import llama_cpp; from edged.engine import llama_backends; llama_backends.start(); "
+        "print(llama_cpp.llama_print_system_info().decode())"
+    )
     done = subprocess.run(  # noqa: S603 (our own words)
         [sys.executable, "-c", words], capture_output=True, text=True, check=False
     )

@@ -28,7 +28,8 @@ def _main(name: str, folder: str) -> None:
     package = {"llama_cpp": "llama-cpp-python"}.get(name, name)
     loaded: dict[str, Any] = {"version": version(package), "system_info": "", "gpu": False}
     if name == "llama_cpp":
-        library.llama_backend_init()
+        # Only with llama-cpp-python is this module there to be imported.
+        importlib.import_module("edged.engine.llama_backends").start()
         loaded["system_info"] = library.llama_print_system_info().decode()
         loaded["gpu"] = bool(library.llama_supports_gpu_offload())
     _say(loaded)

@@ -14,6 +14,7 @@ import time
 import llama_cpp as lib
 import numpy as np
 
+from edged.engine import llama_backends
 from edged.engine.llama_grammar import LlamaGrammar
 from edged.errors import EngineFailed
 from edged.models.bundled import BUNDLED_MODEL
@@ -28,7 +29,7 @@ def main() -> None:
     """See the module."""
     text = sys.stdin.buffer.read().decode()
     lib.llama_log_set(_silent, None)
-    lib.llama_backend_init()
+    llama_backends.start()
     parameters = lib.llama_model_default_params()
     parameters.vocab_only = True
     model = lib.llama_model_load_from_file(os.fsencode(BUNDLED_MODEL), parameters)

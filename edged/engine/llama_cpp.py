@@ -13,6 +13,7 @@ from typing import Any
 import llama_cpp as lib
 import numpy as np
 
+from edged.engine import llama_backends
 from edged.engine.frames import Load
 from edged.engine.llama_grammar import LlamaGrammar
 from edged.engine.protocol import (
@@ -73,7 +74,7 @@ class LlamaCppEngine:
         self.sequences = self.slots + 1
         self.max_batch_tokens = min(MAX_BATCH_TOKENS, self.cells)
         self.max_outputs = min(self.slots + SPARE_OUTPUTS, self.max_batch_tokens)
-        lib.llama_backend_init()
+        llama_backends.start()
         model = lib.llama_model_default_params()
         _set(
             model,

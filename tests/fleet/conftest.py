@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tree import Machine, bookworm, copied, what_is_missing, wheels
+from tree import Machine, bookworm, copied, documented_installation, what_is_missing, wheels
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a secret of the machine"
@@ -34,14 +34,6 @@ RestartSec=100ms
 """
 
 
-def documented_installation() -> str:
-    """The commands of docs/systemd.md that need no booted machine."""
-    section = (ROOT / "docs/systemd.md").read_text().split("## Install\n")[1].split("\n## ")[0]
-    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
-    commands = lines[: next(i for i, line in enumerate(lines) if line.startswith("state_dir"))]
-    return "\n".join(commands)
-
-
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine that edged was installed on as the documents say, with a broker that asks."""
@@ -52,7 +44,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine = Machine(copied(bookworm(), folder / "tree"), "cupboard")
     from_files = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_DISABLE_PIP_VERSION_CHECK=1\n"
     machine.install(
-        f"{from_files}{documented_installation()}", f"--bind-ro={folder / 'wheels'}:/wheels"
+        f"{from_files}{documented_installation(ROOT)}", f"--bind-ro={folder / 'wheels'}:/wheels"
     )
     machine.write("/etc/edged/edged.toml", SETTINGS)
     machine.write("/etc/edged/credentials/edged.mqtt.password", PASSWORD, mode=0o600)

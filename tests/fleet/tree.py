@@ -78,8 +78,18 @@ def wheels(folder: Path, root: Path) -> None:
     )
 
 
+def documented_installation(root: Path) -> str:
+    """The commands of docs/systemd.md that need no booted machine."""
+    section = (root / "docs/systemd.md").read_text().split("## Install\n")[1].split("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    commands = lines[: next(i for i, line in enumerate(lines) if line.startswith("state_dir"))]
+    return "\n".join(commands)
+
+
 class Machine:
     """One that boots from a folder, without a network or in a namespace that has one."""
+
+    patience_s = PATIENCE_S
 
     def __init__(self, folder: Path, name: str, namespace: str | None = None) -> None:
         self.folder = folder
@@ -158,7 +168,7 @@ class Machine:
 
     def wait_until(self, script: str, what: str = "") -> str:
         """Until a script succeeds; returns what it printed."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + self.patience_s
         while True:
             said = self.run(f"{script} && echo +yes", check=False)
             if said.endswith("+yes\n"):
