@@ -156,17 +156,15 @@ class Fleet:
 
     def killed_at(self, task: str, playbook: str = "site", *options: str) -> None:
         """Run it until a task begins, and kill it then, with all that it has started."""
-        process = self.start(playbook, *options)
         seen = ""
-        assert process.stdout is not None
-        for line in process.stdout:
-            seen += line
-            if f"{task}]" in line:
-                break
-        else:
-            raise AssertionError(f"there was no task {task!r}: {seen}")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with self.start(playbook, *options) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                seen += line
+                if f"{task}]" in line:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    return
+        raise AssertionError(f"there was no task {task!r}: {seen[-4000:]}")
 
     def edged(self, *words: str) -> str:
         """What a command of edged says on the controller, as the client hub."""
