@@ -39,7 +39,7 @@ KILLED_AT = (
     "Write the settings",
     "Restart edged",
 )
-QUICK = ("-e", '{"edged_gate_answer_s": 10, "edged_gate_patience_s": 20, "edged_gate_prompts": 5}')
+QUICK = ("-e", '{"edged_gate_answer_s": 20, "edged_gate_patience_s": 20, "edged_gate_prompts": 5}')
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ ANSWERS_SLOWLY = {
         "    def decode(self, batch: Sequence[BatchChunk]) -> None:\n",
         (
             "    def decode(self, batch: Sequence[BatchChunk]) -> None:\n"
-            "        __import__('time').sleep({slow_s})  # broken on purpose\n"
+            "        tokens = sum(len(chunk.tokens) for chunk in batch)\n"
+            "        __import__('time').sleep({slow_s} * tokens)  # broken on purpose\n"
         ),
     ),
 }
