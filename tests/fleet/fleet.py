@@ -121,6 +121,8 @@ class Fleet:
             "LANG": "C.UTF-8",
             "ANSIBLE_HOME": str(self.folder / "ansible"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
+            # Fleets have the same addresses, and must not share their connections.
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.folder / "ssh"),
             "ANSIBLE_INVENTORY": str(self.folder / "hosts.json"),
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_PIPELINING": "true",
