@@ -9,8 +9,11 @@ from typing import Any, Final
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 
-RECEIVE_BYTES: Final = 64 * 1024
-"""To take from the socket at once. paho does so up to a hundred times before it lets us look."""
+RECEIVE_BYTES: Final = 4 * 1024
+"""To take from the socket at once: some ten prompts of a flood. Python reserves as much each time,
+and larger pieces, cut to what came, would leave holes in the heap."""
+MOST_BYTES: Final = 64 * 1024
+"""Of a long payload. paho takes so much up to a hundred times before it lets us look."""
 _OWN_CARE: Final = (PacketTypes.PUBLISH, PacketTypes.DISCONNECT)
 """Kinds of packet with which paho does something once they are written."""
 
@@ -36,7 +39,7 @@ class Received:
     def _take(self, most_bytes: int) -> bytes:
         if self.is_empty:
             # Raises what paho expects of its own, as when there is nothing.
-            self._data, self._at = self._receive(RECEIVE_BYTES), 0
+            self._data, self._at = self._receive(max(RECEIVE_BYTES, min(most_bytes, MOST_BYTES))), 0
         data = self._data[self._at : self._at + most_bytes]
         self._at += len(data)
         return data

@@ -7,7 +7,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from edged.transports.paho_packets import Received, join_packets
+from edged.transports.paho_packets import MOST_BYTES, Received, join_packets
 
 PUBLISH, PUBACK, DISCONNECT = 0x30, 0x40, 0xE0
 
@@ -49,6 +49,13 @@ def test_small_reads_take_one_call_of_the_socket() -> None:
         b"def",
     ]
     assert len(asked) == 1
+
+
+def test_a_long_payload_is_asked_for_in_pieces_of_a_bounded_size() -> None:
+    client, _, asked = receiving(b"x" * 70_000)
+    client._sock_recv(10 * MOST_BYTES)
+
+    assert asked == [MOST_BYTES]
 
 
 def test_what_is_left_is_known() -> None:
