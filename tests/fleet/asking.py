@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import time
+import uuid
 from collections import Counter
 
 import paho.mqtt.client as paho
@@ -45,7 +46,7 @@ def main(host: str, ca_file: str, *topics: str) -> None:
     ended = False
     while not ended:
         for topic in topics:
-            published.append(f"asked-{len(published)}")
+            published.append(str(uuid.uuid4()))
             body = json.dumps({"id": published[-1], "prompt": "What can you do?", "max_tokens": 8})
             client.publish(f"{topic}/prompt/hub", body, 1)
         ended = bool(select.select([sys.stdin], [], [], PAUSE_S)[0])
