@@ -294,7 +294,7 @@ class VirtualMachine(Machine):
         """And wait until it is up again."""
         before = self.run("cat /proc/sys/kernel/random/boot_id").strip()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.run(f"{how} >/dev/null 2>&1 &", check=False, timeout_s=30.0)
+            self.run(f"({how}) >/dev/null 2>&1 &", check=False, timeout_s=30.0)
         self._hang_up()
         self.until_up(after=before)
 
