@@ -186,7 +186,8 @@ def needed(plan: Plan, machine: Machine) -> int:
 def missing(plan: Plan, machine: Machine) -> tuple[int, int, str]:
     """What is needed and what there is of the memory that does not suffice, and whose it is."""
     if (need := needed(plan, machine)) > machine.memory_bytes:
-        return need, machine.memory_bytes, machine.limited_by
+        # What is kept for the system may be more than a small machine has.
+        return need, max(0, machine.memory_bytes), machine.limited_by
     return plan.memory.gpu.total_bytes, machine.gpu_bytes, GPU_MEMORY
 
 

@@ -268,6 +268,12 @@ def test_where_nothing_fits_the_reason_has_the_numbers():
     assert "more than the 1,024 MiB of" in of.reason
 
 
+def test_a_machine_smaller_than_what_is_kept_for_its_system_has_nothing():
+    of = choose(CATALOGUE, replace(board("pi5-8gb"), memory_bytes=-52 * MIB), Wishes())
+
+    assert "more than the 0 MiB of" in of.reason
+
+
 def test_what_gives_way_first_is_the_caches_type_then_its_size_then_context():
     machine = board("jetson-agx-orin-64gb")
     plan = plan_for("phi-3-mini-128k-instruct", "Q4_K_M", machine, Wishes(slots=4, ctx=16384))
