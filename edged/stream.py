@@ -147,6 +147,8 @@ class ReplyStream:
         return Reply(self._prompt.id, 0, self.restarts, Failed.of(failure))
 
     def _close(self, terminal: Done | Failed) -> Reply:
+        if self._prompt.stream and self._prompt.chunk == "sentence":
+            self._send_sentences()
         if self._prompt.stream:
             self._flush()
         self._stop_grouping()
@@ -158,13 +160,13 @@ class ReplyStream:
             self._flush_timer = None
 
     def _send_sentences(self) -> None:
-        end = 0
-        for match in _SENTENCE_END.finditer(self._pending):
+        """Each in a message of its own, also where several have come together."""
+        pending, end = self._pending, 0
+        for match in _SENTENCE_END.finditer(pending):
             # The mark may be followed by more white space that has not come yet: harmless.
+            self._emit_delta(pending[end : match.end()])
             end = match.end()
-        if end:
-            ready, self._pending = self._pending[:end], self._pending[end:]
-            self._emit_delta(ready)
+        self._pending = pending[end:]
 
     def _flush(self) -> None:
         self._flush_timer = None

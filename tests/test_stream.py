@@ -124,15 +124,19 @@ async def test_nothing_is_said_before_the_acceptance() -> None:
     assert on.replies == []
 
 
-@pytest.mark.parametrize("chunk", ["token", "sentence"])
-async def test_what_came_before_the_acceptance_is_said_after_it(chunk: str) -> None:
+@pytest.mark.parametrize(
+    ("chunk", "deltas"), [("token", ["One. Two. "]), ("sentence", ["One. ", "Two. "])]
+)
+async def test_what_came_before_the_acceptance_is_said_after_it(
+    chunk: str, deltas: list[str]
+) -> None:
     on = Requester(is_accepted=False, chunk=chunk)
     on.stream.add("One. ", 1)
     on.stream.add("Two. ", 2)
     on.stream.accept(ACCEPTED)
 
-    assert [reply.seq for reply in on.replies] == [0, 1]
-    assert on.deltas == ["One. Two. "]
+    assert [reply.seq for reply in on.replies] == list(range(1 + len(deltas)))
+    assert on.deltas == deltas
 
 
 async def test_a_signal_of_life_before_the_acceptance_takes_no_number() -> None:
@@ -285,7 +289,7 @@ async def test_nothing_comes_after_the_end() -> None:
     [
         (["Hello there. How", " are you? Fine"], ["Hello there. ", "How are you? "]),
         (["One.", " Two"], ["One. "]),
-        (["A. B. C"], ["A. B. "]),
+        (["A. B. C"], ["A. ", "B. "]),
         (['"Stop!" he said'], ['"Stop!" ']),
         (["It is 21.5 degrees"], []),
         (["line\nnext"], ["line\n"]),
@@ -310,6 +314,15 @@ async def test_the_last_sentence_is_sent_without_white_space_behind_it() -> None
     on.finish()
 
     assert on.deltas == ["One. ", "Two."]
+
+
+async def test_an_answer_that_ends_before_its_acceptance_comes_in_sentences_too() -> None:
+    on = Requester(is_accepted=False, chunk="sentence")
+    on.stream.add("One. Two! Thr", 3)
+    on.finish("ee")
+    on.stream.accept(ACCEPTED)
+
+    assert on.deltas == ["One. ", "Two! ", "Three"]
 
 
 # The end
