@@ -2,12 +2,15 @@
 
 import ctypes
 import gc
+import sys
 from typing import Final
 
 # malloc.h of glibc.
 _M_MMAP_THRESHOLD: Final = -3
 LARGE_BYTES: Final = 128 * 1024
 TRIM_EVERY_S: Final = 60.0
+TABLE_ENTRIES: Final = 65_536
+"""More than Python's table of interned strings has room for at the daemon's size (43,690)."""
 
 
 class Allocator:
@@ -30,6 +33,19 @@ class Allocator:
             self._library.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         gc.collect()
         gc.freeze()
+        self._grow_table_of_strings()
+
+    @staticmethod
+    def _grow_table_of_strings() -> None:
+        """Now, and not in a quarter of an hour.
+
+        pathlib interns the parts of each path, which are gone soon after. Each takes a place in
+        Python's table until that is full and made anew, perhaps twice as large (1 MB, all of it
+        touched at once). From 3.12 on interned strings stay, and there are not so many.
+        """
+        if sys.version_info < (3, 12):
+            for number in range(TABLE_ENTRIES):
+                sys.intern(f"edged {number}")
 
     def trim(self) -> None:
         """Give back what was needed for a moment: each thread's heap keeps its most (1 MB seen)."""

@@ -23,7 +23,7 @@ BETTER: Final = 0.95
 FIRST_TRIAL_S: Final = 4.0
 LAST_TRIAL_S: Final = 64.0
 """Trials that found nothing better become rarer, up to this, where all threads are in use."""
-OTHERS_CORES: Final = 0.25
+OTHERS_CORES: Final = 0.5
 """Others' work that leaves all cores to us; our own daemon and broker take less."""
 FREED_S: Final = 1.0
 """After a trial, when more threads are tried again where nobody else is at work any more."""
