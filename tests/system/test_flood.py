@@ -23,7 +23,7 @@ def test_each_prompt_of_a_flood_is_answered(flooding: Flooding):
 
     assert (flooding.unanswered, flooding.strange) == (0, {})
     assert flooded.flood["acknowledged"] == flooded.flood["published"]
-    assert flooded.refused > flooded.flood["published"] / 2
+    assert flooded.refused > 0  # how many depends on how fast the others end
 
 
 def test_a_flood_that_is_refused_does_not_stop_who_is_being_answered(flooding: Flooding):
