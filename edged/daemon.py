@@ -199,7 +199,7 @@ class Daemon:
                     active=self._pipeline.active,
                     tokens_per_s=tokens_per_s,
                     worker_pid=self._engine.pid,
-                    ready=self._engine.ready,
+                    ready=ready,
                     needed_bytes=planned.needed_bytes if planned else None,
                     faults=tuple(faults),
                 )
@@ -210,7 +210,7 @@ class Daemon:
             self._transport.publish_card(
                 presence.card(
                     self._settings.node,
-                    self._engine.ready,
+                    ready,
                     shown_speed,
                     self._supply.profile,
                     planned,

@@ -51,14 +51,33 @@ class Victims:
 
 def kinds(victims: Victims, *, pace: float = 1.0) -> list[Kind]:
     """Every kind that these victims can suffer; ``pace`` below 1 makes the lasting ones shorter."""
+    broker, proxy = victims.broker, victims.proxy
     found = [
         Kind("worker killed", lambda _: f"process {victims.node.kill_worker()}", 0.0),
         Kind("daemon killed", lambda _: f"process {victims.node.kill()}", 0.0),
-        _broker_killed(victims.broker, pace),
-        _delayed(victims.proxy, pace),
+        _lasting("broker killed", (0.0, 4.0 * pace), lambda _: broker.kill(), broker.start),
+        _lasting(
+            "network delayed",
+            (3.0 * pace, 15.0 * pace),
+            lambda _: proxy.delay(DELAY_S),
+            lambda: proxy.delay(0.0),
+        ),
     ]
-    if victims.network is not None:
-        found += [_cut(victims.network, pace), _losing(victims.network, pace)]
+    if (network := victims.network) is not None:
+        found += [
+            _lasting(
+                "network cut",
+                (2.0, max(2.0, 20.0 * pace)),
+                lambda _: network.cut(),
+                network.mend,
+            ),
+            _lasting(
+                "packets lost",
+                (5.0 * pace, 20.0 * pace),
+                lambda _: network.lose(LOSS_PERCENT),
+                network.lose_nothing,
+            ),
+        ]
     if victims.disk is not None:
         found.append(_disk_full(victims.disk, pace))
     if victims.clock is not None:
@@ -66,70 +85,31 @@ def kinds(victims: Victims, *, pace: float = 1.0) -> list[Kind]:
     return found
 
 
-def _broker_killed(broker: Broker, pace: float) -> Kind:
-    most_s = 4.0 * pace
+def _lasting(
+    name: str,
+    bounds_s: tuple[float, float],
+    begin: Callable[[Random], str | None],
+    end: Callable[[], None],
+) -> Kind:
+    """One that begins, lasts, and ends again; ``begin`` may have a word on it."""
 
     def happen(rng: Random) -> str:
-        broker.kill()
-        away_s = rng.uniform(0, most_s)
-        time.sleep(away_s)
-        broker.start()
-        return f"away for {away_s:.1f} s"
-
-    return Kind("broker killed", happen, most_s)
-
-
-def _delayed(proxy: DelayProxy, pace: float) -> Kind:
-    most_s = 15.0 * pace
-
-    def happen(rng: Random) -> str:
-        proxy.delay_s = DELAY_S
-        lasts_s = rng.uniform(most_s / 5, most_s)
+        words = begin(rng)
+        lasts_s = rng.uniform(*bounds_s)
         time.sleep(lasts_s)
-        proxy.delay_s = 0.0
-        return f"300 ms each way for {lasts_s:.1f} s"
+        end()
+        return ", ".join(filter(None, (f"for {lasts_s:.1f} s", words)))
 
-    return Kind("network delayed", happen, most_s)
-
-
-def _cut(network: Network, pace: float) -> Kind:
-    most_s = max(2.0, 20.0 * pace)
-
-    def happen(rng: Random) -> str:
-        network.cut()
-        lasts_s = rng.uniform(2.0, most_s)
-        time.sleep(lasts_s)
-        network.mend()
-        return f"for {lasts_s:.1f} s"
-
-    return Kind("network cut", happen, most_s)
-
-
-def _losing(network: Network, pace: float) -> Kind:
-    most_s = 20.0 * pace
-
-    def happen(rng: Random) -> str:
-        network.lose(LOSS_PERCENT)
-        lasts_s = rng.uniform(most_s / 4, most_s)
-        time.sleep(lasts_s)
-        network.lose_nothing()
-        return f"{LOSS_PERCENT} % each way for {lasts_s:.1f} s"
-
-    return Kind("packets lost", happen, most_s)
+    return Kind(name, happen, bounds_s[1])
 
 
 def _disk_full(disk: SmallDisk, pace: float) -> Kind:
-    most_s = 12.0 * pace
-
-    def happen(rng: Random) -> str:
+    def fill(rng: Random) -> str | None:
         again = rng.random() < 0.5
         disk.fill(again=again)
-        lasts_s = rng.uniform(most_s / 4, most_s)
-        time.sleep(lasts_s)
-        disk.free()
-        return f"for {lasts_s:.1f} s{', what became free too' if again else ''}"
+        return "what became free too" if again else None
 
-    return Kind("disk full", happen, most_s)
+    return _lasting("disk full", (3.0 * pace, 12.0 * pace), fill, disk.free)
 
 
 def _clock_stepped(clock: SteppedClock) -> Kind:

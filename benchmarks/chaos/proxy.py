@@ -9,15 +9,14 @@ _CHUNK_BYTES = 65_536
 
 
 class DelayProxy:
-    """Relays each connection to a port of the loopback address, ``delay_s`` late in each direction.
+    """Relays each connection to a port of the loopback address, late in each direction if told so.
 
     When one side ends, the other is reset. What is late stays in order.
     """
 
     def __init__(self, host: str, target_port: int) -> None:
         self._host, self._target_port = host, target_port
-        self.delay_s = 0.0
-        """May be set from any thread."""
+        self._delay_s = 0.0
         self.port = 0
         """Where it listens, once it does."""
         self._loop = asyncio.new_event_loop()
@@ -33,6 +32,10 @@ class DelayProxy:
         """Ends every connection."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def delay(self, delay_s: float) -> None:
+        """Each way, from now on; from any thread."""
+        self._delay_s = delay_s
 
     def _run(self) -> None:
         server = self._loop.run_until_complete(asyncio.start_server(self._relay, self._host, 0))
@@ -87,4 +90,4 @@ class DelayProxy:
             data = b""
             with contextlib.suppress(OSError):
                 data = await reader.read(_CHUNK_BYTES)
-            late.put_nowait((time.monotonic() + self.delay_s, data))
+            late.put_nowait((time.monotonic() + self._delay_s, data))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from raw_client import framed, text
 from scripted_broker import (
     ACCEPTED,
     ACCEPTED_V5,
@@ -52,35 +53,21 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 # Packets that are almost right
 
 
-def _framed(first: int, body: bytes, length: int | None = None) -> bytes:
-    """With a remaining length that may be a lie."""
-    number, coded = len(body) if length is None else length, bytearray()
-    while True:
-        number, digit = divmod(number, 128)
-        coded.append(digit | (0x80 if number else 0))
-        if not number:
-            return bytes([first]) + coded + body
-
-
-def _text(text: bytes) -> bytes:
-    return struct.pack(">H", len(text)) + text
-
-
 _short = st.binary(max_size=24)
 _level = st.sampled_from([b"prompt", b"cancel", b"prompt/me", b"prompt/\xff", b"cancel/+", b""])
 _topics = st.one_of(_level.map(lambda level: b"edged/v1/n/" + level), _short)
 _property = st.one_of(
     st.tuples(st.just(b"\x01"), _short.map(lambda raw: raw[:1])),
     st.tuples(st.just(b"\x02"), st.binary(min_size=4, max_size=4)),
-    st.tuples(st.sampled_from([b"\x03", b"\x08", b"\x09"]), (_topics | _short).map(_text)),
+    st.tuples(st.sampled_from([b"\x03", b"\x08", b"\x09"]), (_topics | _short).map(text)),
     st.tuples(st.just(b"\x23"), st.binary(min_size=2, max_size=2)),
-    st.tuples(st.just(b"\x26"), _short.map(_text), _short.map(_text)),
+    st.tuples(st.just(b"\x26"), _short.map(text), _short.map(text)),
     st.tuples(_short.map(lambda raw: raw[:1]), _short),
 ).map(b"".join)  # fmt: skip
 _properties = st.lists(_property, max_size=3).map(b"".join).map(lambda raw: bytes([len(raw)]) + raw)
 _publishes = st.builds(
-    lambda flags, topic, number, properties, payload: _framed(
-        0x30 | flags, _text(topic) + (number if flags & 6 else b"") + properties + payload
+    lambda flags, topic, number, properties, payload: framed(
+        0x30 | flags, text(topic) + (number if flags & 6 else b"") + properties + payload
     ),
     st.integers(0, 15),
     _topics,
@@ -88,7 +75,7 @@ _publishes = st.builds(
     _properties,
     st.sampled_from([b"hi", b"", b'{"id": "a"}', b'{"prompt": "x"}', b"{", b"\xff"]),
 )
-_others = st.builds(_framed, st.integers(0, 255), _short, st.none() | st.integers(0, 2**28 - 1))
+_others = st.builds(framed, st.integers(0, 255), _short, st.none() | st.integers(0, 2**28 - 1))
 
 
 @st.composite
@@ -200,7 +187,7 @@ async def test_messages_of_qos_2_are_not_kept_until_a_release_that_never_comes(
     properties = b"\x00" if protocol == "5" else b""
     body = bytes(100_000)
     packets = (
-        _framed(0x34, _text(b"edged/v1/n/prompt") + struct.pack(">H", number) + properties + body)
+        framed(0x34, text(b"edged/v1/n/prompt") + struct.pack(">H", number) + properties + body)
         for number in range(1, 500)
     )
     async with flooded(packets, protocol) as (_, _, hung_up):
@@ -221,14 +208,12 @@ async def test_a_payload_of_any_length_takes_no_more_memory_than_one_that_is_loo
     protocol: str,
 ) -> None:
     length = 128 * MIB
-    head = (
-        _text(b"edged/v1/n/prompt") + struct.pack(">H", 7) + (b"\x00" if protocol == "5" else b"")
-    )
+    head = text(b"edged/v1/n/prompt") + struct.pack(">H", 7) + (b"\x00" if protocol == "5" else b"")
     before, most = _resident_bytes(), 0
 
     def packets() -> Iterator[bytes]:
         nonlocal most
-        yield _framed(0x32, head, len(head) + length)
+        yield framed(0x32, head, len(head) + length)
         for _ in range(length // MIB):
             most = max(most, _resident_bytes())
             yield bytes(MIB)
@@ -244,7 +229,7 @@ async def test_a_payload_of_any_length_takes_no_more_memory_than_one_that_is_loo
 @pytest.mark.parametrize("end", [b"", b"!"], ids=["so long", "longer"])
 async def test_a_payload_as_long_as_is_looked_into_comes_whole(end: bytes) -> None:
     payload = bytes(PARSED_FACTOR * MqttSettings().max_payload_bytes) + end
-    packets = iter([_framed(0x30, _text(b"edged/v1/n/prompt") + b"\x00" + payload)])
+    packets = iter([framed(0x30, text(b"edged/v1/n/prompt") + b"\x00" + payload)])
     async with flooded(packets, "5") as (listener, _, _):
         incoming, _ = await soon(listener.messages)
     assert incoming.payload == payload
@@ -266,12 +251,12 @@ UNREADABLE = {
 async def test_a_message_whose_properties_cannot_be_read_is_told_as_such_and_harms_no_other(
     properties: bytes,
 ) -> None:
-    body = _text(b"edged/v1/n/prompt") + b"\x00\x07" + bytes([len(properties)]) + properties
+    body = text(b"edged/v1/n/prompt") + b"\x00\x07" + bytes([len(properties)]) + properties
 
     async def answer(
         level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        writer.write(ACCEPTED_V5 + _framed(0x32, body + b"hi"))
+        writer.write(ACCEPTED_V5 + framed(0x32, body + b"hi"))
         writer.write(publish("edged/v1/n/prompt", b"and the next", 8))
         await reader.read()
 
