@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True)
 class Address:
@@ -27,7 +29,7 @@ class Address:
         if self.correlation is not None:
             fields["correlation"] = base64.b64encode(self.correlation).decode()
         kept = {name: value for name, value in fields.items() if value not in (None, False)}
-        return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+        return _ENCODER.encode(kept)
 
     @classmethod
     def load(cls, text: str) -> Self:

@@ -14,7 +14,8 @@ MAX_CORRELATION = 1024
 MAX_DIGITS = 1000
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 256
-SEED_LIMIT = 2**53
+SEED_BITS = 53
+SEED_LIMIT = 2**SEED_BITS
 """Every JSON reader holds integers below this exactly."""
 
 
@@ -58,14 +59,13 @@ class Body(BaseModel):
     correlation: str | None = Field(None, max_length=MAX_CORRELATION)
 
 
+_FIELDS = Body.model_fields
+
+
 def parse_json_object(payload: bytes) -> dict[str, Any]:
     """The JSON object of a payload. Raises ``InvalidRequest`` for everything else."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is no JSON")
-
     try:
-        value = json.loads(payload.decode("utf-8"), parse_constant=refuse, parse_int=_integer)
+        value = _DECODER.decode(payload.decode("utf-8"))
         if b"\\u" in payload:
             # JSON can spell half a code point (\\ud800), which nothing after us could encode.
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -89,6 +89,13 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_int=_integer)
+
+
 def plain_body(payload: bytes) -> Body:
     """The body that a plain-text payload stands for. Raises ``InvalidRequest``."""
     try:
@@ -101,7 +108,7 @@ def plain_body(payload: bytes) -> Body:
 def json_body(fields: dict[str, Any]) -> Body:
     """The body of a JSON payload. Raises ``InvalidRequest`` that names the field."""
     for name in fields:
-        if name not in Body.model_fields:
+        if name not in _FIELDS:
             raise InvalidRequest(_unknown_field(name), details={"field": short(name)})
     _check_keys_of_messages(fields.get("messages"))
     try:
@@ -124,7 +131,7 @@ def _check_keys_of_messages(messages: object) -> None:
 
 
 def _unknown_field(name: str) -> str:
-    near = difflib.get_close_matches(name[:64], Body.model_fields, n=1)
+    near = difflib.get_close_matches(name[:64], _FIELDS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{short(name)}: no field of a prompt{hint}"
 

@@ -18,7 +18,7 @@ from edged.transports.address import Address
 from edged.transports.body import (
     MAX_CORRELATION,
     MAX_ID_CHARACTERS,
-    SEED_LIMIT,
+    SEED_BITS,
     Body,
     json_body,
     parse_json_object,
@@ -190,7 +190,7 @@ def _prompt(
             top_p=_or(body.top_p, defaults.top_p),
             min_p=_or(body.min_p, defaults.min_p),
             repeat_penalty=_or(body.repeat_penalty, defaults.repeat_penalty),
-            seed=_or(body.seed, secrets.randbelow(SEED_LIMIT)),
+            seed=_or(body.seed, secrets.randbits(SEED_BITS)),
             stop=stop,
         ),
         # With the reply topic: whoever asks the same from elsewhere does not listen there.

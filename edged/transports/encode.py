@@ -1,10 +1,12 @@
 """From a ``Reply`` to what goes over the wire."""
 
 import json
-from dataclasses import is_dataclass
 from typing import Any
 
 from edged.messages import Delta, Done, Failed, Reply
+
+# Not asdict: it copies what is only to be written, and this is for every group of tokens.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=vars)
 
 
 def encode_reply(reply: Reply, correlation_text: str | None) -> bytes:
@@ -17,17 +19,12 @@ def encode_reply(reply: Reply, correlation_text: str | None) -> bytes:
     }
     if correlation_text is not None:
         body["correlation"] = correlation_text
-    # Not asdict: it copies what is only to be written, and this is for every group of tokens.
-    body |= {name: _plain(value) for name, value in vars(reply.message).items()}
+    body |= vars(reply.message)
     if isinstance(reply.message, Done) and reply.message.text is None:
         del body["text"]
     if isinstance(reply.message, Done) and reply.message.session is None:
         del body["session"]
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
-def _plain(value: object) -> object:
-    return vars(value) if is_dataclass(value) else value
+    return _ENCODER.encode(body).encode()
 
 
 def encode_plain(reply: Reply, *, whole: bool = False) -> list[bytes]:
