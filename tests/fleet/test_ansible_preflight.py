@@ -62,3 +62,19 @@ def test_a_controller_in_any_time_zone_takes_a_clock_that_is_right(tmp_path: Pat
     code, output = preflight(tmp_path, zone="Asia/Kolkata", edged_python=sys.executable)
 
     assert code == 0, output
+
+
+def test_a_python_that_comes_with_the_packages_is_not_missed(tmp_path: Path) -> None:
+    """As on a new Jetson: its own is too old, and the other is still to be installed."""
+    code, output = preflight(
+        tmp_path, edged_python="python3.99", edged_packages=["python3.99-venv", "libgomp1"]
+    )
+
+    assert code == 0, output
+
+
+def test_a_python_that_nothing_brings_is_missed(tmp_path: Path) -> None:
+    code, output = preflight(tmp_path, edged_python="python3.99")
+
+    assert code != 0
+    assert "python3.99 is not there; edged needs Python 3.11 or newer" in output
