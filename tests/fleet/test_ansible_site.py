@@ -73,7 +73,7 @@ def test_the_board_has_its_boot_parameters(host: Fleet, converged: Play) -> None
 
 
 def test_check_mode_tells_what_a_run_will_change(host: Fleet, converged: Play) -> None:
-    new = ("--tags=edged", "-e", '{"edged_settings": {"sampling": {"max_tokens": 99}}}')
+    new = ("--tags=configure", "-e", '{"edged_settings": {"sampling": {"max_tokens": 99}}}')
     foretold = host.play("site", "--check", *new)
     done = host.converge(*new)
 
