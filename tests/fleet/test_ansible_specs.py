@@ -94,6 +94,18 @@ def test_the_example_names_a_password_for_everyone() -> None:
     assert sorted(vault["vault_passwords"]) == sorted([*nodes, *everybody["mosquitto_clients"]])
 
 
+def test_there_are_wheels_for_each_part_that_the_example_installs() -> None:
+    """Nothing is fetched from an index while they are installed."""
+    made = re.search(r'"\$PWD\[(.+)\]"', (ROOT / "tools/wheels").read_text())
+    assert made is not None
+    groups = sorted((COLLECTION / "inventory/example/group_vars").glob("*.yml"))
+    wanted = read("roles", "edged", "defaults", "main.yml")["edged_extras"]
+    for file in groups:
+        wanted += yaml.safe_load(file.read_text()).get("edged_extras", [])
+
+    assert set(wanted) <= set(made[1].split(","))
+
+
 def test_the_example_names_profiles_that_there_are() -> None:
     groups = (COLLECTION / "inventory/example/group_vars").glob("*.yml")
     profiles = {yaml.safe_load(file.read_text())["edged_profile"] for file in groups}
