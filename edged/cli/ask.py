@@ -55,7 +55,9 @@ def command(  # noqa: PLR0917 (click passes all but the first by name)
             {"role": "user", "content": prompt},
         ]
     with Bus(settings.mqtt) as bus:
-        chosen = choose_node(bus.nodes(), node)
+        found = bus.nodes(node)
+        # Of one that is not there, it helps to know which are.
+        chosen = choose_node(found if node in (None, *found) else bus.nodes(), node)
         asking = Asking(bus, settings.mqtt.topic_root, chosen, client)
         terminal = asking.show(body, as_json=as_json)
     if terminal["type"] == "failed":

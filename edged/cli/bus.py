@@ -28,6 +28,10 @@ from edged.transports.topics import is_name
 CONNECT_S = 5.0
 FIND_S = 0.6
 """Retained messages come at once; a broker far away may need a little longer."""
+FIND_MOST_S = 10.0
+"""As long as a fleet goes on telling of itself."""
+KINDS = ("status", "card", "state")
+"""What a node retains of itself."""
 START_ONE = "start one, or say where it is with EDGED_MQTT__HOST and EDGED_MQTT__PORT"
 
 
@@ -129,10 +133,10 @@ class Bus:
             raise alert
         return answer
 
-    def subscribe(self, topic: str) -> None:
-        """Listen with QoS 1."""
+    def subscribe(self, topic: str, qos: int = 1) -> None:
+        """Listen."""
         assert self._client is not None
-        self._client.subscribe(topic, 1)
+        self._client.subscribe(topic, qos)
 
     def unsubscribe(self, topics: list[str]) -> None:
         """Listen no more."""
@@ -156,19 +160,38 @@ class Bus:
             except queue.Empty:
                 return
 
-    def nodes(self, wait_s: float = FIND_S) -> dict[str, Node]:
-        """The nodes that this broker knows, online or not, by name."""
-        root = self._settings.topic_root
-        for topic in ("status", "card", "state"):
-            self.subscribe(f"{root}/+/{topic}")
-        nodes: dict[str, Node] = {}
-        until_s = time.monotonic() + wait_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
+    def listen_to_nodes(self, only: str | None = None) -> list[str]:
+        """To what all say of themselves, or the one of that name; returns what to unsubscribe."""
+        which = only if only is not None and is_name(only) else "+"
+        topics = [f"{self._settings.topic_root}/{which}/{kind}" for kind in KINDS]
+        for topic in topics:
+            # With QoS 1 Mosquitto keeps a thousand for who is still reading, and drops the others.
+            self.subscribe(topic, qos=0)
+        return topics
+
+    def retained(self, wait_s: float = FIND_S) -> Iterator[Message]:
+        """What arrives until nothing is heard from a new topic any more."""
+        heard: set[str] = set()
+        now_s = time.monotonic()
+        until_s, most_s = now_s + wait_s, now_s + FIND_MOST_S
+        while (left_s := min(until_s, most_s) - time.monotonic()) > 0:
+            try:
                 message = self._inbox.get(timeout=left_s)
-                _take(nodes, root, message)
+            except queue.Empty:
+                return
+            if message.topic not in heard:
+                heard.add(message.topic)
+                until_s = time.monotonic() + wait_s
+            yield message
+
+    def nodes(self, only: str | None = None, *, wait_s: float = FIND_S) -> dict[str, Node]:
+        """The nodes that this broker knows, online or not, by name; or the one of that name."""
+        topics = self.listen_to_nodes(only)
+        nodes: dict[str, Node] = {}
+        for message in self.retained(wait_s):
+            _take(nodes, self._settings.topic_root, message)
         # Else every node's state would count as a sign of life of the one that is asked.
-        self.unsubscribe([f"{root}/+/{topic}" for topic in ("status", "card", "state")])
+        self.unsubscribe(topics)
         return dict(sorted(nodes.items()))
 
 

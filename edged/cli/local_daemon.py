@@ -65,7 +65,7 @@ def wait_until_serving(
     """What it says of itself then. Raises ``EdgedError`` where it does not serve."""
     until_s = time.monotonic() + READY_S
     while time.monotonic() < until_s and daemon.poll() is None:
-        node = bus.nodes(wait_s=0.2).get(name)
+        node = bus.nodes(name, wait_s=0.2).get(name)
         if node is None or not node.is_online:
             continue
         if node.state.get("model_state") == "refused":

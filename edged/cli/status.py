@@ -23,7 +23,7 @@ def command(config: Path | None, node: str | None, as_json: bool) -> None:
     """Show what the nodes on the broker are and how they are doing."""
     settings = load_settings(config)
     with Bus(settings.mqtt) as bus:
-        nodes = [found for found in bus.nodes().values() if node in (None, found.name)]
+        nodes = [found for found in bus.nodes(node).values() if node in (None, found.name)]
     if not nodes:
         what = f"node {node}" if node else "node"
         raise EdgedError(f"there is no {what} on this broker; start one with: edged run")

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from edged.cli.bus import FIND_S, Bus, Message, Node
+from edged.cli.bus import KINDS, Bus, Message, Node
 from edged.cli.top_facts import Sample, number, span
 from edged.cli.top_figures import in_ascii
 from edged.cli.top_view import HISTORY_S, render
@@ -24,7 +24,6 @@ from edged.transports.topics import is_name
 
 REFRESH_S = 1.0
 RETRY_S = 2.0
-KINDS = ("status", "card", "state")
 MOST_SAMPLES = 2000
 """A node speaks on every change, too; this bounds what one that raves can take of us."""
 
@@ -101,20 +100,12 @@ def command(config: Path | None, node: str | None, once: bool) -> None:
 def _find(settings: MqttSettings, watched: Watched) -> None:
     """What is retained. Raises ``BrokerError``, and ``EdgedError`` where there is no such node."""
     with Connection(settings) as bus:
-        _listen(bus, watched)
-        until_s = time.monotonic() + FIND_S
-        while (left_s := until_s - time.monotonic()) > 0:
-            message = next(bus.messages(left_s), None)
-            if message is not None:
-                watched.take(message, time.time())
+        bus.listen_to_nodes(watched.only)
+        for message in bus.retained():
+            watched.take(message, time.time())
     if not watched.nodes:
         what = f"node {watched.only}" if watched.only else "node"
         raise EdgedError(f"there is no {what} on this broker; start one with: edged run")
-
-
-def _listen(bus: Bus, watched: Watched) -> None:
-    for kind in KINDS:
-        bus.subscribe(f"{watched.root}/+/{kind}")
 
 
 def _watch(settings: MqttSettings, watched: Watched, console: Console) -> None:
@@ -131,7 +122,7 @@ def _watch(settings: MqttSettings, watched: Watched, console: Console) -> None:
             try:
                 with Connection(settings) as bus:
                     lost_s = None
-                    _listen(bus, watched)
+                    bus.listen_to_nodes(watched.only)
                     _follow(bus, watched, draw)
                 why = "the connection is lost"
             except BrokerError as error:

@@ -107,6 +107,24 @@ def test_status_does_not_show_the_past_of_a_node_that_is_away(alone: Node) -> No
     assert "serving" not in run.stdout
 
 
+def test_status_finds_each_node_of_a_large_fleet(tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.start()
+    names = [f"board-{number:03}" for number in range(500)]
+    with BusClient(broker.port) as client:
+        for name in names:
+            for kind, text in (("card", {"model": "x" * 800}), ("state", {"level": "nominal"})):
+                client.publish(f"edged/v1/{name}/{kind}", json.dumps(text), retain=True)
+            client.publish(f"edged/v1/{name}/status", "online", retain=True)
+
+    one = json.loads(edged("status", "--node", names[-1], "--json", port=broker.port).stdout)
+    all_of_them = json.loads(edged("status", "--json", port=broker.port).stdout)
+    broker.stop()
+
+    assert [node["status"] for node in one] == ["online"]
+    assert [node["name"] for node in all_of_them if node["state"] and node["status"]] == names
+
+
 def test_without_a_broker_there_is_one_line_and_an_exit_code() -> None:
     run = edged("ask", "hi", port=free_port())
     assert run.returncode == 5
