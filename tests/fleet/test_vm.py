@@ -36,11 +36,14 @@ NEIGHBOUR = f"""\
 import mmap, os, time
 with open("{GROUP}/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))
-held = []
+def killed():
+    with open("{GROUP}/memory.events") as file:
+        return [line for line in file if line.startswith("oom_kill ")]
+held, before = [], killed()
 while True:
     with open("/run/neighbour") as file:
         wanted_mib, pause_s = map(float, file.read().split())
-    if len(held) < wanted_mib:
+    if len(held) < wanted_mib and killed() == before:
         held.append(mmap.mmap(-1, 1 << 20))
         held[-1].write(b"x" * (1 << 20))
         time.sleep(pause_s)
@@ -49,7 +52,10 @@ while True:
     else:
         time.sleep(0.2)
 """
-"""It lives in the service's group, and takes memory as it is told: MiB, and seconds after each."""
+"""It lives in the service's group, and takes memory as it is told: MiB, and seconds after each.
+
+No more once somebody was killed for it.
+"""
 
 
 def install(
