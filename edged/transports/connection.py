@@ -127,6 +127,11 @@ class BrokerConnection:
         if self._watcher is not None:
             self._watcher.rest(wanted=not self.outgoing.is_waiting)
 
+    def look(self) -> None:
+        """Read what has come meanwhile: there is time for it now."""
+        if self._watcher is not None:
+            self._watcher.look()
+
     def subscribe(self, topics: list[str]) -> None:
         """Listen to these topics with QoS 1."""
         if self._dialler.client is not None:

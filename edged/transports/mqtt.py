@@ -199,6 +199,9 @@ class MqttTransport:
         if isinstance(reply.message, Failed) and reply.message.status == TOO_MUCH:
             # Answering a flood must take little from the engine, which needs the same processors.
             self._connection.spare()
+        elif isinstance(reply.message, Delta):
+            # A step has ended, and while tokens are chosen the engine leaves processors idle.
+            self._connection.look()
 
     def _reject(self, incoming: Incoming, client: str | None, reason: str) -> None:
         """Say on the node's own topic what could not be answered where it was asked."""

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import paho.mqtt.client as paho
@@ -24,6 +25,8 @@ HEAD_BYTES = 128 * 1024
 """What may stand before a payload: a topic of 64 KiB and, in MQTT 5, properties."""
 
 REST_S = 0.1
+REST_MOST_S = 0.4
+"""Where no good time to read comes; a refusal may wait so long."""
 AT_ONCE = 32
 """Packets that are handled before anything else has its turn."""
 
@@ -58,6 +61,8 @@ class SocketWatcher:
         self._reads_again: asyncio.Handle | None = None
         self._wants_rest = False
         self._resting: asyncio.TimerHandle | None = None
+        self._rested_s = 0.0
+        self._wake: Callable[[], None] = _nothing
 
     def rest(self, *, wanted: bool) -> None:
         """Let what comes gather for a moment, once there is nothing more to read.
@@ -66,6 +71,12 @@ class SocketWatcher:
         the engine has filled the caches in between, and waits for a processor more often.
         """
         self._wants_rest = wanted
+
+    def look(self) -> None:
+        """Read now what has gathered, as it is a good time for it."""
+        if self._resting is not None and self._loop.time() >= self._rested_s:
+            self._resting.cancel()
+            self._wake()
 
     def watch(self, client: paho.Client) -> None:
         """From now on; a client is watched until its socket closes, and again after that."""
@@ -130,7 +141,9 @@ class SocketWatcher:
         elif self._wants_rest and sock is not None and not _is_readable(sock):
             self._wants_rest = False
             self._loop.remove_reader(sock)
-            self._resting = self._loop.call_later(REST_S, self._wake, client, sock)
+            self._wake = partial(self._end_rest, client, sock)
+            self._rested_s = self._loop.time() + REST_S
+            self._resting = self._loop.call_later(REST_MOST_S, self._wake)
 
     def _read_packets(self, client: paho.Client) -> MQTTErrorCode:
         """Paho reads one at a time."""
@@ -141,7 +154,7 @@ class SocketWatcher:
                 break
         return status
 
-    def _wake(self, client: paho.Client, sock: "SocketLike") -> None:
+    def _end_rest(self, client: paho.Client, sock: "SocketLike") -> None:
         self._resting = None
         self._loop.add_reader(sock, self._read, client)
 
@@ -157,6 +170,10 @@ class SocketWatcher:
     def _read_again(self, client: paho.Client) -> None:
         self._reads_again = None
         self._read(client)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _write(client: paho.Client) -> None:
