@@ -180,7 +180,8 @@ class BrokerConnection:
                 "connected to %s with MQTT %s",
                 *(self._dialler.address, spelled(self._dialler.version)),
             )
-            self.outgoing.connected(client, self._dialler.receive_maximum)
+            limits = self._dialler.receive_maximum, self._dialler.maximum_packet_bytes
+            self.outgoing.connected(client, *limits)
             self._listener.connected()
             self._acknowledge()
         while reason is None:
@@ -209,6 +210,8 @@ class BrokerConnection:
     def accepted(self) -> None:
         """The broker has taken us; messages may follow at once."""
         self._incoming.forget()
+        assert self._dialler.client is not None
+        self.outgoing.accepted(self._dialler.client)
 
     # From paho
 

@@ -79,6 +79,8 @@ class Dialler:
         self.address = settings.brokers[0]
         self.receive_maximum = _UNLIMITED
         """How many QoS 1 messages at a time the broker takes."""
+        self.maximum_packet_bytes: int | None = None
+        """What is larger, the broker ends the connection for (MQTT 5)."""
 
     @property
     def version(self) -> MQTTProtocolVersion:
@@ -227,6 +229,7 @@ class Dialler:
             # Here, since prompts that have waited may follow in the same packet.
             self.client = client
             self.receive_maximum = getattr(properties, "ReceiveMaximum", _UNLIMITED)
+            self.maximum_packet_bytes = getattr(properties, "MaximumPacketSize", None)
             assert self._listener is not None
             self._listener.accepted()
         if self._connack is not None and not self._connack.done():

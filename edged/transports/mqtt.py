@@ -47,6 +47,7 @@ class MqttTransport:
         self._retained: dict[str, Publish] = {}
         will = Publish(self._topics.status, b"offline", qos=1, retain=True)
         self._connection = BrokerConnection(settings.mqtt, Session(client_id(settings.node), will))
+        self._connection.outgoing.left_out.append(self._tell_of_excess)
         self._pools = PoolMembership(settings, self._topics, self, self._connection.outgoing)
 
     @property
@@ -203,17 +204,21 @@ class MqttTransport:
             # A step has ended, and while tokens are chosen the engine leaves processors idle.
             self._connection.look()
 
+    def _tell_of_excess(self, message: Publish, sizes: str) -> None:
+        """An answer that the broker cannot take is not only logged."""
+        if message.qos and not message.retain and message.topic != self._topics.rejected:
+            reason = f"the reply is larger than the broker takes: {sizes}"
+            self._publish_rejection(reason, message.topic, None, len(message.payload))
+
     def _reject(self, incoming: Incoming, client: str | None, reason: str) -> None:
         """Say on the node's own topic what could not be answered where it was asked."""
         # Cut, and in one line: it may be 64 KiB of anything.
         topic = short(incoming.topic, MAX_SHOWN_TOPIC)
         log.warning("rejected %d bytes on %s: %s", len(incoming.payload), topic, reason)
-        body = {
-            "reason": reason,
-            "topic": topic,
-            "client": client,
-            "length": len(incoming.payload),
-        }
+        self._publish_rejection(reason, topic, client, len(incoming.payload))
+
+    def _publish_rejection(self, reason: str, topic: str, client: str | None, length: int) -> None:
+        body = {"reason": reason, "topic": topic, "client": client, "length": length}
         payload = json.dumps(body, ensure_ascii=False).encode()
         self._connection.publish(Publish(self._topics.rejected, payload, qos=1))
 

@@ -40,6 +40,8 @@ are never dropped: the spool does not hand out so many at a time.
 """
 MAX_UNSENT_BYTES = 1024 * 1024
 """Of QoS 0 messages that wait for a socket that does not take them."""
+MOST_HEAD_BYTES = 9
+"""Of a PUBLISH: its kind, its length, the topic's length and the packet id."""
 PACKET_BYTES = 256
 """About what a message holds in memory beside its topic and payload."""
 
@@ -88,7 +90,9 @@ class Outgoing:
     def __init__(self) -> None:
         self._client: paho.Client | None = None  # while there is a connection
         self._holder: paho.Client | None = None  # of what was sent and not acknowledged
+        self._sends_again = False  # what it holds, over the connection that there is
         self._window = WINDOW
+        self._maximum_packet_bytes: int | None = None
         self._waiting: deque[_Kept] = deque()
         self._held: deque[_Kept] = deque(maxlen=MAX_HELD)
         self._sent: dict[int, _Sent] = {}
@@ -98,10 +102,15 @@ class Outgoing:
         self._overflows = MinuteLog(
             log, "dropped %d messages that the broker left waiting; the last, on %s"
         )
+        self._excesses = MinuteLog(
+            log, "left out %d messages that the broker cannot take; the last: %s"
+        )
         self.dropped = 0
         """QoS 0 messages that the socket did not take."""
         self.relieved: list[Callable[[], None]] = []
         """Called when there is room again."""
+        self.left_out: list[Callable[[Publish, str], None]] = []
+        """Told of a message that is larger than the broker takes, and of both sizes."""
         self.all_acknowledged = asyncio.Event()
         self.all_acknowledged.set()
 
@@ -119,23 +128,34 @@ class Outgoing:
         """Whether so much waits that nothing should come in that makes more."""
         return len(self) > MAX_UNACKNOWLEDGED
 
-    def connected(self, client: paho.Client, receive_maximum: int) -> None:
+    def accepted(self, client: paho.Client) -> None:
+        """The broker has taken us: what it has not acknowledged is about to be sent again."""
+        self._sends_again = client is self._holder
+
+    def connected(
+        self, client: paho.Client, receive_maximum: int, maximum_packet_bytes: int | None = None
+    ) -> None:
         """Send what has waited, and from now on at once."""
         if client is not self._holder:
             # Another version of the protocol: what the former client was given is sent anew.
             self._waiting.extendleft(sent.kept for sent in reversed(self._sent.values()))
             self._sent.clear()
         self._client = self._holder = client
+        self._sends_again = True
         self._window = min(WINDOW, receive_maximum)
+        self._maximum_packet_bytes = maximum_packet_bytes
         self._unsent_bytes.clear()
         self._unsent_total_bytes = 0
         self._send_waiting()
+        self._tell_whether_all()
 
     def disconnected(self) -> None:
         """Keep QoS 1 messages from now on; hold the one back that connections end with."""
-        client, self._client = self._client, None
-        oldest = next(iter(self._sent), None)
-        if oldest is None or client is None:
+        self._client = None
+        # Also of one that ended before anything new was sent over it.
+        is_loss, self._sends_again = self._sends_again, False
+        client, oldest = self._holder, next(iter(self._sent), None)
+        if oldest is None or client is None or not is_loss:
             return
         kept = self._sent[oldest].kept
         kept.losses += 1
@@ -233,10 +253,13 @@ class Outgoing:
     def _hand_over(self, client: paho.Client, message: Publish) -> paho.MQTTMessageInfo | None:
         """Give a message to paho; ``None`` for what cannot be put on the wire."""
         properties = _properties(message) if client.protocol is MQTTProtocolVersion.MQTTv5 else None
+        stands_in = cast("Properties | None", properties)
         while True:
             try:
+                if properties is not None and self._is_too_large(message, properties):
+                    return None
                 info = client.publish(
-                    message.topic, message.payload, message.qos, message.retain, properties
+                    message.topic, message.payload, message.qos, message.retain, stands_in
                 )
             except ValueError:
                 log.exception("cannot publish to %s", message.topic)
@@ -245,7 +268,20 @@ class Outgoing:
             if info.rc is not MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                 return info
 
+    def _is_too_large(self, message: Publish, properties: PublishProperties) -> bool:
+        """Whether the broker would end the connection for it, again and again."""
+        limit_bytes = self._maximum_packet_bytes
+        if limit_bytes is None:
+            return False
+        size_bytes = MOST_HEAD_BYTES + len(message.topic.encode()) + len(message.payload)
+        if size_bytes + len(properties.pack()) <= limit_bytes:
+            return False
+        what = f"{len(message.payload)} bytes, in packets of up to {limit_bytes}"
+        self._excesses.count(f"{what}, on {message.topic}")
+        for tell in self.left_out:
+            tell(message, what)
+        return True
 
-def _properties(message: Publish) -> Properties:
-    made = PublishProperties(message.correlation, message.user_properties, message.expiry_s)
-    return cast("Properties", made)
+
+def _properties(message: Publish) -> PublishProperties:
+    return PublishProperties(message.correlation, message.user_properties, message.expiry_s)

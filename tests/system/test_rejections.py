@@ -102,3 +102,21 @@ def test_an_oversized_payload_is_answered(echo: Node, client: BusClient) -> None
     failed = client.ask("echo", prompt="x" * 300_000)[-1]
     assert failed["code"] == "invalid_request"
     assert failed["details"]["limit"] == 262_144
+
+
+def test_an_answer_larger_than_the_broker_takes_cuts_nobody_off(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, "max_packet_size 1400\n")
+    broker.start()
+    try:
+        with (
+            running("tight", broker.port, tmp_path, engine__name="echo") as node,
+            BusClient(broker.port) as client,
+        ):
+            client.subscribe("edged/v1/tight/rejected")
+            client.send_prompt("tight", prompt="x" * 1250, max_tokens=2000, stream=False)
+            told = client.wait_for(lambda got: got.topic.endswith("/rejected")).json
+            assert client.ask("tight", prompt="hello")[-1]["text"] == "hello"
+            assert node.log.count("connected to") == 1
+    finally:
+        broker.stop()
+    assert "in packets of up to 1400" in told["reason"]

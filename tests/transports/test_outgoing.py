@@ -106,6 +106,64 @@ async def test_a_message_that_the_broker_hangs_up_on_keeps_the_others_no_longer_
     assert delivered == ["yes", "no"]
 
 
+async def test_a_message_that_connections_end_with_at_once_is_held_back_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edged.transports.connection.BACKOFF_FIRST_S", 0.01)
+    connections: list[int] = []
+    published: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connections.append(level)
+        if 1 < len(connections) <= outgoing.LOSSES:  # ended before anything new can be sent
+            writer.write(ACCEPTED_V5 + b"\xe0\x02\x95\x00")
+            return
+        writer.write(ACCEPTED_V5)
+        published.put_nowait((await packet_of(reader, PUBLISH))[1])
+        if len(connections) > outgoing.LOSSES:
+            await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await soon(listener.times)
+        connection.publish(Publish("forbidden", b"x", qos=1))
+        assert (await soon(published)).endswith(b"x")
+        connection.publish(Publish("a/topic", b"y", qos=1))
+        assert (await soon(published)).endswith(b"y")
+
+
+async def test_a_message_larger_than_the_broker_takes_is_not_sent() -> None:
+    published: asyncio.Queue[bytes] = asyncio.Queue()
+    delivered: list[str] = []
+    left_out: list[tuple[str, str]] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(b"\x20\x08\x00\x00\x05\x27\x00\x00\x00\x40")  # Maximum Packet Size 64
+        while True:
+            _, body = await packet_of(reader, PUBLISH)
+            published.put_nowait(body)
+            writer.write(puback(body))
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        connection.outgoing.left_out.append(
+            lambda message, sizes: left_out.append((message.topic, sizes))
+        )
+        await soon(listener.times)
+        connection.publish(Publish("big", bytes(60), qos=1), lambda: delivered.append("big"))
+        connection.publish(Publish("a", bytes(40), qos=1), lambda: delivered.append("small"))
+        await until(lambda: len(delivered) == 2)
+
+    assert published.get_nowait().endswith(bytes(40))
+    assert published.empty()
+    assert (delivered, left_out) == (
+        ["big", "small"],
+        [("big", "60 bytes, in packets of up to 64")],
+    )
+
+
 async def test_what_is_published_before_the_first_connection_is_sent_then_and_in_order() -> None:
     published: asyncio.Queue[bytes] = asyncio.Queue()
 
