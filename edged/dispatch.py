@@ -158,7 +158,9 @@ class Dispatch:
             self._fail(job, expired(job))
         else:
             job.forget_progress()
-            self._spool.note(job.number, job.stream.restarts, job.deaths)
+            self._spool.note(
+                job.number, job.stream.restarts, job.deaths, lambda _failure: job.noted()
+            )
             self.queue.put_back(job)
 
     def _next(self) -> Job | None:

@@ -29,6 +29,10 @@ class Job:
     started_s: float | None = None
     first_token_s: float | None = None
     n: int = 0
+    is_kept: bool = False
+    """Whether it is on disk."""
+    unnoted: int = 0
+    """How often it began again without that being on disk yet."""
     accepted: Accepted = field(init=False)
     """What its requester is told once it is kept."""
     conversation: Conversation | None = None
@@ -69,6 +73,22 @@ class Job:
         self.started_s = self.first_token_s = None
         self.n = 0
         self.stream.restart()
+        self.unnoted += 1
+
+    def keep(self) -> None:
+        """It is on disk."""
+        self.is_kept = True
+        self._accept()
+
+    def noted(self) -> None:
+        """That it began again is on disk."""
+        self.unnoted -= 1
+        self._accept()
+
+    def _accept(self) -> None:
+        # Else the next daemon, after a kill, would give the same numbers to other messages.
+        if self.is_kept and not self.unnoted:
+            self.stream.accept(self.accepted)
 
     def submit(self) -> Submit:
         """The frame that hands it to the worker."""

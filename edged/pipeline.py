@@ -133,7 +133,7 @@ class Pipeline:
             )
             job.deaths = kept.deaths
             self._keep(job, self._queue.restore(job))
-            job.stream.accept(job.accepted)
+            job.keep()
             self._set_deadline(job, kept.age_s)
 
     def submit(self, prompt: Prompt, origin: Origin) -> None:
@@ -284,7 +284,7 @@ class Pipeline:
             origin.send(ReplyStream(prompt, origin.send).refuse(failure))
         elif ended is not None:
             origin.send(ended.reply)
-        elif job is not None and not job.stream.is_accepted:
+        elif job is not None and not job.is_kept:
             job.acknowledges.append(origin.acknowledge)
             return True
         elif job is not None:
@@ -326,7 +326,7 @@ class Pipeline:
     def _is_kept(self, job: Job, failure: PromptFailure | None) -> None:
         """A prompt is on disk, or cannot be."""
         if failure is None:
-            job.stream.accept(job.accepted)
+            job.keep()
             job.acknowledge()
         elif not job.is_ended:  # else its answer is what is written instead
             self._refuse(job, failure)

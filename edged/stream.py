@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from dataclasses import replace
 
 from edged.errors import PromptFailure
 from edged.messages import (
@@ -71,7 +70,7 @@ class ReplyStream:
             self._send(self._accepted)
 
     def restart(self) -> None:
-        """Forget what was answered: it is answered again, from the beginning."""
+        """Forget what was answered: once accepted again, it is answered from the beginning."""
         self._stop_grouping()
         self.restarts += 1
         self._seq, self._n = 1, 0
@@ -79,9 +78,7 @@ class ReplyStream:
         self._held_back.clear()
         self._pending = ""
         self._last_delta_s = 0.0
-        if self._accepted is not None:
-            self._accepted = replace(self._accepted, restarts=self.restarts)
-            self.repeat_accepted()
+        self._accepted = None
 
     @property
     def text(self) -> str:

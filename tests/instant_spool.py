@@ -94,11 +94,12 @@ class InstantSpool:
 
         self._write(run)
 
-    def note(self, number: int, restarts: int, deaths: int) -> None:
+    def note(self, number: int, restarts: int, deaths: int, then: Then) -> None:
         def run() -> None:
             for row in self.rows.values():
                 if row.number == number:
                     row.restarts, row.deaths = restarts, deaths
+            then(None)
 
         self._write(run)
 

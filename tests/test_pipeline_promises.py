@@ -268,6 +268,45 @@ async def test_what_was_not_answered_runs_again_with_its_restarts_raised() -> No
     assert next_line.away.last.text == "hello"
 
 
+async def test_no_two_lives_of_a_prompt_have_the_same_numbers_though_the_disk_is_slow() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.piece("a", "hal", 1)
+    line.spool.is_slow = True
+    line.lose_worker()
+    line.load()
+    line.piece("a", "hel", 1)
+    after_a_kill = restarted(line)  # nothing of the second life was written
+    after_a_kill.load()
+    after_a_kill.finish("a", "hello")
+
+    assert set(requester.numbers).isdisjoint(after_a_kill.away.numbers)
+
+
+async def test_a_prompt_that_begins_again_says_so_once_that_is_on_disk() -> None:
+    line = Line()
+    requester = line.ask("a")
+    line.spool.is_slow = True
+    line.lose_worker()
+    line.load()
+    line.piece("a", "hel", 1)
+    before = list(requester.numbers)
+    line.finish("a", "lo")
+    line.spool.commit()
+
+    assert before == [(0, 0)]
+    assert requester.numbers == [(0, 0), (1, 0), (1, 1), (1, 2)]
+
+
+async def test_the_same_prompt_again_while_it_begins_again_is_acknowledged() -> None:
+    line = Line()
+    line.ask("a")
+    line.spool.is_slow = True
+    line.lose_worker()
+
+    assert line.ask("a").acknowledged == 1
+
+
 async def test_a_restart_keeps_the_order_of_arrival() -> None:
     line = Line(slots=2)
     for name in "abcd":

@@ -177,6 +177,7 @@ async def test_a_stream_that_begins_again_is_accepted_again_and_counts_from_0() 
     on = Requester()
     on.stream.add("a", 1)
     on.stream.restart()
+    on.stream.accept(ACCEPTED)
     on.stream.add("b", 1)
 
     assert [(reply.restarts, reply.seq) for reply in on.replies] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -187,6 +188,7 @@ async def test_what_was_said_before_does_not_count_in_the_end() -> None:
     on.stream.add("a", 1)
     on.stream.add("b", 2)
     on.stream.restart()
+    on.stream.accept(ACCEPTED)
     on.stream.add("c", 1)
     on.finish("d", 2)
 

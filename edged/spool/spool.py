@@ -169,11 +169,11 @@ class Spool:
 
         self._writer.write(Write(run, then))
 
-    def note(self, number: int, restarts: int, deaths: int) -> None:
+    def note(self, number: int, restarts: int, deaths: int, then: Then) -> None:
         """Keep how often a prompt began again, and how often the worker died of it."""
         update = "UPDATE prompts SET restarts = ?, deaths = ? WHERE number = ?"
         values = (restarts, deaths, number)
-        self._writer.write(Write(lambda connection: connection.execute(update, values)))
+        self._writer.write(Write(lambda connection: connection.execute(update, values), then))
 
     def delivered(self, number: int, then: Then) -> None:
         """Note that an answer has arrived; that may wait, since it may arrive twice."""

@@ -118,7 +118,7 @@ async def test_each_start_raises_the_restarts(tmp_path: Path) -> None:
 async def test_restarts_and_deaths_are_noted(tmp_path: Path) -> None:
     async with opened(tmp_path) as spool:
         await accept(spool, 1, "a")
-        spool.note(1, restarts=4, deaths=1)
+        spool.note(1, restarts=4, deaths=1, then=Told())
         await spool.flush()
     async with opened(tmp_path) as spool:
         assert [(kept.restarts, kept.deaths) for kept in spool.recover()] == [(5, 1)]
