@@ -94,7 +94,7 @@ class Outgoing:
         self._window = WINDOW
         self._maximum_packet_bytes: int | None = None
         self._waiting: deque[_Kept] = deque()
-        self._held: deque[_Kept] = deque(maxlen=MAX_HELD)
+        self._held: deque[_Kept] = deque()
         self._sent: dict[int, _Sent] = {}
         self._unsent_bytes: dict[int, int] = {}
         self._unsent_total_bytes = 0
@@ -171,6 +171,11 @@ class Outgoing:
             "%.0f s. Does the broker let this node write there?",
             *(kept.losses, kept.message.topic, wait_s),
         )
+        if len(self._held) > MAX_HELD:
+            given_up = self._held.popleft()
+            log.error("gave up a message on %s: too many such wait", given_up.message.topic)
+            if given_up.delivered is not None:
+                given_up.delivered()  # else nothing could take its place among those on their way
         self._tell_whether_all()
 
     def publish(self, message: Publish, delivered: Callable[[], None] | None = None) -> None:
@@ -185,6 +190,8 @@ class Outgoing:
         if delivered is None and not message.retain and len(self) >= MAX_KEPT:
             self._overflows.count(message.topic)
             return
+        if message.retain:
+            self._forget_former(message.topic)
         self._waiting.append(_Kept(message, delivered))
         self._send_waiting()
         self._tell_whether_all()
@@ -204,6 +211,8 @@ class Outgoing:
         """Take note of what the broker has acknowledged; to be called after every read."""
         acknowledged = [each for each, sent in self._sent.items() if sent.is_acknowledged]
         if not acknowledged:
+            if self._held:  # which on a quiet node nothing else would try again
+                self._send_waiting()
             return
         was_full = self.is_full
         kept = [self._sent.pop(packet_id).kept for packet_id in acknowledged]
@@ -231,6 +240,13 @@ class Outgoing:
                 self._sent[info.mid] = _Sent(kept, info)
             elif kept.delivered is not None:
                 kept.delivered()  # as far as it ever can be
+
+    def _forget_former(self, topic: str) -> None:
+        """Of what is retained the last counts: one that was held back must not come after it."""
+        for queue in (self._waiting, self._held):
+            former = [kept for kept in queue if kept.message.retain and kept.message.topic == topic]
+            for kept in former:
+                queue.remove(kept)
 
     def _tell_whether_all(self) -> None:
         if len(self):

@@ -439,3 +439,69 @@ async def test_what_a_broker_leaves_waiting_is_bounded_but_for_what_is_counted_o
     waiting.publish(Publish("answers", b"yes", qos=1), lambda: None)
     waiting.publish(Publish("status", b"online", qos=1, retain=True))
     assert len(waiting) == MAX_KEPT + 2
+
+
+async def test_more_messages_than_are_held_back_are_given_up_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "MAX_HELD", 1)
+    monkeypatch.setattr("edged.transports.connection.BACKOFF_FIRST_S", 0.01)
+    delivered: list[str] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        while True:
+            _, body = await packet_of(reader, PUBLISH)
+            if b"forbidden" in body:
+                return
+            writer.write(puback(body))
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await soon(listener.times)
+        for name in ("first", "second"):
+            connection.publish(
+                Publish("forbidden", name.encode(), qos=1),
+                lambda name=name: delivered.append(name),
+            )
+        await until(lambda: len(connection.outgoing._held) == 1 and delivered)
+
+    assert delivered == ["first"]
+
+
+async def test_a_message_that_is_held_back_is_tried_again_though_nothing_else_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "HELD_S", 1.0)
+    monkeypatch.setattr("edged.transports.connection.BACKOFF_FIRST_S", 0.01)
+    delivered: list[str] = []
+    connections: list[int] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connections.append(level)
+        writer.write(ACCEPTED_V5)
+        if len(connections) <= outgoing.LOSSES:
+            await packet_of(reader, PUBLISH)
+            return
+        sent = asyncio.create_task(packet_of(reader, PUBLISH))
+        while not sent.done():
+            writer.write(publish("a/prompt", b"something to read"))
+            await asyncio.wait((sent,), timeout=0.1)
+        writer.write(puback(sent.result()[1]))
+        await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await soon(listener.times)
+        connection.publish(Publish("a/topic", b"x", qos=1), lambda: delivered.append("yes"))
+        await until(lambda: delivered)
+
+
+async def test_of_what_is_retained_only_the_last_waits() -> None:
+    waiting = outgoing.Outgoing()
+    for number in range(9):
+        waiting.publish(Publish("card", b"%d" % number, qos=1, retain=True))
+        waiting.publish(Publish("status", b"online", qos=1, retain=True))
+    assert [kept.message.payload for kept in waiting._waiting] == [b"8", b"online"]
