@@ -116,18 +116,24 @@ class Dialler:
     async def _negotiate(self, address: BrokerAddress) -> None:
         if self._settings.protocol != "auto":
             version = V311 if self._settings.protocol == "3.1.1" else V5
-            return await self._attempt(address, version, CONNECT_TIMEOUT_S)
+            await self._attempt(address, version, CONNECT_TIMEOUT_S)
+            return
         # What worked comes first: its client keeps what the broker has not acknowledged.
         spoken = self._versions.get(address)
         version = spoken or V5
         other = V311 if version is V5 else V5
         try:
-            return await self._attempt(address, version, V5_TIMEOUT_S)
+            await self._attempt(address, version, V5_TIMEOUT_S)
         except (_VersionRefused, _NoAnswer) as refusal:
             if spoken is not None and isinstance(refusal, _NoAnswer):
                 raise  # it has spoken this version before, and is only starting or stopping
             log.info("%s; trying MQTT %s", refusal.fact, spelled(other))
-        return await self._attempt(address, other, CONNECT_TIMEOUT_S)
+            is_sure = isinstance(refusal, _VersionRefused)
+        else:
+            return
+        await self._attempt(address, other, CONNECT_TIMEOUT_S)
+        if not is_sure:  # it may have been slow, so the next connection begins with 5 again
+            del self._versions[address]
 
     async def _attempt(
         self, address: BrokerAddress, version: MQTTProtocolVersion, timeout_s: float

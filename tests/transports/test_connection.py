@@ -61,6 +61,27 @@ async def test_a_broker_that_does_not_answer_version_5_gets_3_1_1(
         assert not connection.speaks_v5
 
 
+async def test_a_broker_that_was_only_starting_is_greeted_with_version_5_again_after_a_loss() -> (
+    None
+):
+    levels: list[int] = []
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        levels.append(level)
+        if len(levels) > 1:
+            writer.write(ACCEPTED_V5 if level == 5 else ACCEPTED)
+        if len(levels) > 2:
+            await reader.read()
+
+    async with broker(answer) as settings, connected(settings) as (connection, listener):
+        await soon(listener.times)
+        await until(lambda: connection.is_connected and connection.speaks_v5)
+
+    assert levels == [5, 4, 5]
+
+
 async def test_what_was_not_acknowledged_is_sent_again_over_the_next_connection() -> None:
     published: list[bytes] = []
     again: asyncio.Queue[None] = asyncio.Queue()
