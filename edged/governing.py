@@ -124,6 +124,7 @@ class Governing:
             else:
                 self._pipeline.wake()
         self._follow(memory)
+        self._pipeline.rests = self._engine.is_unloaded and memory.level == "nominal"
         self._tell(reading, thermal, memory)
 
     def _usage(self) -> Usage:

@@ -82,6 +82,8 @@ class Pipeline:
         self._level_reason = ""
         self.speed = 1.0
         """Of the pace, relative to the fastest; waiting times go with it."""
+        self.rests = False
+        """Whether the model is unloaded for want of prompts alone: the next one loads it again."""
 
     @property
     def job_s(self) -> float | None:
@@ -97,7 +99,7 @@ class Pipeline:
     def can_take(self) -> bool:
         """Whether a prompt that came now would be answered soon, as far as it depends on us."""
         return (
-            self._engine.ready is not None
+            (self._engine.ready is not None or self.rests)
             and not (self._dispatch.drains or self._dispatch.sleeps or self._level == "paused")
             and len(self._queue) < self._queue.limits.max_prompts
             and self._spool.no_room is None

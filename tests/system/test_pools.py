@@ -1,6 +1,7 @@
 """Two real nodes that answer the prompts of one pool on one broker."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,17 @@ def test_a_node_cannot_be_called_like_a_pool(name: str, tmp_path: Path) -> None:
 
     assert run.returncode == 2
     assert f"settings: node: {name} is the name of a pool" in run.stderr
+
+
+def test_a_node_whose_model_was_unloaded_for_want_of_prompts_stays_in_its_pools(
+    broker: Broker, kitchen: BusClient, tmp_path: Path
+) -> None:
+    given = {"engine__name": "echo", "mqtt__pools": '["house"]', "memory__keep_alive_s": 1}
+    node = Node("sleepy", broker.port, tmp_path, **given)
+    try:
+        node.wait_for_state("unloaded")
+        time.sleep(2)  # in which it could have left
+        kitchen.publish("edged/v1/pool/house/prompt/kitchen", {"id": "wakes it", "prompt": "hi"})
+        assert answers(kitchen, 1) == [("sleepy", "wakes it")]
+    finally:
+        node.stop()
