@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from edged.errors import InvalidRequest, PromptFailure, ReplyTopicForbidden
 from edged.messages import Delta, Failed, Origin, Prompt, Reply, Send
+from edged.minute_log import MinuteLog
 from edged.settings import Settings
 from edged.transports.address import Address
 from edged.transports.body import parse_json_object, short
@@ -45,6 +46,7 @@ class MqttTransport:
         self._taker = taker
         self._topics = Topics(settings.mqtt.topic_root, settings.node, settings.mqtt.pools)
         self._retained: dict[str, Publish] = {}
+        self._rejections = MinuteLog(log, "rejected %d messages; the last: %s")
         will = Publish(self._topics.status, b"offline", qos=1, retain=True)
         self._connection = BrokerConnection(settings.mqtt, Session(client_id(settings.node), will))
         self._connection.outgoing.left_out.append(self._tell_of_excess)
@@ -214,7 +216,7 @@ class MqttTransport:
         """Say on the node's own topic what could not be answered where it was asked."""
         # Cut, and in one line: it may be 64 KiB of anything.
         topic = short(incoming.topic, MAX_SHOWN_TOPIC)
-        log.warning("rejected %d bytes on %s: %s", len(incoming.payload), topic, reason)
+        self._rejections.count(f"{len(incoming.payload)} bytes on {topic}: {reason}")
         self._publish_rejection(reason, topic, client, len(incoming.payload))
 
     def _publish_rejection(self, reason: str, topic: str, client: str | None, length: int) -> None:

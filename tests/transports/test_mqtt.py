@@ -13,6 +13,7 @@ from scripted_broker import soon, until
 
 from edged.messages import Delta, Done, Origin, Prompt, Reply, Timings, Usage
 from edged.settings import MqttSettings, Settings
+from edged.transports.decode import Incoming
 from edged.transports.mqtt import MqttTransport
 
 DONE = Done("hi", "stop", Usage(1, 0, 1), Timings(0.0, None, None, None), 7)
@@ -169,3 +170,13 @@ async def test_cards_of_the_time_without_a_connection_are_not_all_published_late
         got = await asyncio.to_thread(client.next)
         await asyncio.to_thread(client.nothing_more)
         assert got.json == {"number": 4}
+
+
+async def test_who_is_rejected_again_and_again_does_not_flood_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transport = MqttTransport(Settings(node="attic"), Taker())
+    for _ in range(9):
+        transport.received(Incoming("edged/v1/attic/cancel", b"nonsense"), lambda: None)
+
+    assert caplog.text.count("rejected") == 1
