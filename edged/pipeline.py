@@ -197,12 +197,13 @@ class Pipeline:
     async def give_signs_of_life(self, every_s: float = SIGN_OF_LIFE_S) -> None:
         """Tell those who hear nothing that they are not forgotten; runs until cancelled."""
         loop = asyncio.get_running_loop()
+        look_s = every_s / 15
         while True:
-            await asyncio.sleep(every_s / 15)
+            await asyncio.sleep(look_s)
             for job in list(self._jobs.values()):
                 if not job.prompt.stream or job.is_ended:
                     continue  # wants only the acceptance and the end
-                if loop.time() - job.stream.last_sent_s >= every_s:
+                if loop.time() - job.stream.last_sent_s > every_s - look_s:  # the next is too late
                     reason = self._level_reason or self._why_waiting(job)
                     job.stream.wait(Waiting(self._level, reason, self._job_s))
 

@@ -7,6 +7,7 @@ import pytest
 from edged.engine.frames import Cancel
 from edged.errors import Overheated
 from edged.messages import Accepted, Waiting
+from edged.pipeline import SIGN_OF_LIFE_S
 from tests.pipeline_line import Line
 
 # Signs of life
@@ -21,6 +22,32 @@ async def test_who_waits_hears_so_now_and_then() -> None:
     living.cancel()
 
     assert waiting.reason == "1 prompts are being answered, 1 wait"
+
+
+async def test_nobody_waits_longer_than_that_for_a_sign_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, sleep = asyncio.get_running_loop(), asyncio.sleep
+    line = Line()
+    line.ask("a")
+    requester = line.ask("b")
+    stream = line.pipeline._jobs["kitchen", "b"].stream
+    began_s = now_s = stream.last_sent_s
+
+    async def pass_time(delay_s: float) -> None:
+        nonlocal now_s
+        now_s += delay_s
+        await sleep(0)
+
+    await pass_time(0.5)  # so that it falls between two looks
+    monkeypatch.setattr(loop, "time", lambda: now_s)
+    monkeypatch.setattr(asyncio, "sleep", pass_time)
+    living = asyncio.create_task(line.pipeline.give_signs_of_life())
+    while not isinstance(requester.last, Waiting):
+        await sleep(0)
+    living.cancel()
+
+    assert stream.last_sent_s - began_s <= SIGN_OF_LIFE_S
 
 
 @pytest.mark.parametrize(
