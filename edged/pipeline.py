@@ -140,7 +140,11 @@ class Pipeline:
 
     def submit(self, prompt: Prompt, origin: Origin) -> None:
         """Take a prompt; every outcome, a refusal too, goes to its origin."""
-        if self._was_asked_before(prompt, origin):
+        try:
+            if self._was_asked_before(prompt, origin):
+                return
+        except PromptFailure as failure:
+            self._refuse(self._job(next(self._numbers), prompt, origin), failure)
             return
         job = self._job(next(self._numbers), prompt, origin)
         try:

@@ -1,6 +1,7 @@
 """What was accepted is answered once, and whoever asks again hears the same."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -492,6 +493,29 @@ async def test_the_same_prompt_runs_again_with_the_same_seed_and_sampling(tmp_pa
         line.load()
 
         assert line.engine.submitted == [before]
+
+
+async def test_an_answer_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -> None:
+    async with on_disk(tmp_path) as line:
+        line.ask("a")
+        line.finish("a", "the answer")
+        await line.spool.flush()
+        reader, line.spool._writer._reader = line.spool._writer._reader, FailingReader()
+        refused = line.ask("a")
+        if line.running[1:]:
+            line.finish("a", "another answer")
+        line.spool._writer._reader = reader
+        await line.spool.flush()
+
+        assert refused.last.code == "internal"
+        assert line.ask("a").last.text == "the answer"
+
+
+class FailingReader:
+    """A connection to a disk that fails for a moment."""
+
+    def execute(self, *_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
 
 
 async def test_replies_go_to_the_address_that_was_kept(tmp_path: Path) -> None:

@@ -99,8 +99,16 @@ class Spool:
         return self._legible(rows, kept)
 
     def find(self, key: tuple[str, str]) -> Ended | None:
-        """The answer that this client's id has had."""
-        rows = self._read(f"{_ENDED} WHERE client = ? AND id = ? AND terminal IS NOT NULL", *key)
+        """The answer that this client's id has had.
+
+        Raises ``InternalFailure`` where the disk fails: without it, it would be answered anew.
+        """
+        query = f"{_ENDED} WHERE client = ? AND id = ? AND terminal IS NOT NULL"
+        rows = self._writer.try_to_read(query, *key)
+        if rows is None:
+            raise InternalFailure(
+                f"whether this id was answered cannot be read now ({self.fault}); try again"
+            )
         return next(iter(self._legible(rows, _ended)), None)
 
     def undelivered(self, but: Collection[int], count: int) -> list[Ended]:
