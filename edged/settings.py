@@ -358,7 +358,9 @@ class SpoolSettings(_Section):
         86_400, ge=0, description="an answer is given again for so long, then its text is erased"
     )
     max_bytes: int = Field(
-        64 * 1024 * 1024, ge=65_536, description="of answers kept; the oldest leave first"
+        64 * 1024 * 1024,
+        ge=65_536,
+        description="of answers kept, and as many again of conversations; the oldest leave first",
     )
 
 

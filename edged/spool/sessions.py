@@ -91,5 +91,18 @@ def erase(connection: sqlite3.Connection, oldest_s: float) -> None:
     )
 
 
+def shorten(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Within a transaction: the oldest turns beyond so much, of all clients.
+
+    Each client's are bounded, but where no broker guards the names, clients are not.
+    """
+    connection.execute(
+        "DELETE FROM turns WHERE number IN (SELECT number FROM (SELECT number, "
+        "sum(length(CAST(said AS BLOB))) OVER (ORDER BY number DESC) AS total FROM turns) "
+        "WHERE total > ?)",
+        (max_bytes,),
+    )
+
+
 def _said(text: str) -> tuple[ChatMessage, ...]:
     return tuple(ChatMessage(each["role"], each["content"]) for each in json.loads(text))

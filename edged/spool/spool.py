@@ -207,6 +207,7 @@ class Spool:
                 "AS total FROM prompts WHERE finished_s IS NOT NULL) WHERE total > ?)",
                 (self.limits.max_bytes,),
             )
+            sessions.shorten(connection, self.limits.max_bytes)
         sessions.erase(connection, now_s - self.session_limits.keep_s)
         has_erased = connection.total_changes > before
         self._keep_time(connection)

@@ -347,6 +347,20 @@ async def test_the_oldest_answers_leave_where_they_take_too_much_room(tmp_path: 
     assert left == [8, 9, 10]
 
 
+async def test_the_oldest_turns_leave_where_those_of_many_clients_take_too_much_room(
+    tmp_path: Path,
+) -> None:
+    clients = [f"client {number}" for number in range(1, 11)]
+    async with opened(tmp_path, SpoolSettings(max_bytes=70_000)) as spool:
+        for number, client in enumerate(clients, 1):
+            turn = Turn(number, (ChatMessage("user", "x" * 20_000),), 8)
+            await finish(spool, number, client, turn=NewTurn(client, "s", turn, since=0))
+        await tidied(spool)
+        left = [client for client in clients if spool.turns(client, "s")]
+
+    assert left == clients[-3:]
+
+
 async def test_the_file_does_not_grow_without_bound(tmp_path: Path) -> None:
     async with opened(tmp_path, SpoolSettings(max_bytes=100_000)) as spool:
         for number in range(1, 201):
