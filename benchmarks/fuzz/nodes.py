@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edged.messages import Origin, Prompt
+from edged.minute_log import MinuteLog
 from edged.settings import Settings
 from edged.transports.mqtt import MqttTransport
 from edged.transports.outgoing import Publish
@@ -75,6 +76,15 @@ class Log(logging.Handler):
 LOG = Log()
 
 
+class EveryTime(MinuteLog):
+    """One that leaves no line out, so that each is judged."""
+
+    def count(self, what: str, extra: Mapping[str, str] | None = None) -> None:
+        """Say it."""
+        self._next_s = 0.0
+        super().count(what, extra)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a topic asks for, and of whom; ``client`` is ``None`` for a name that is none."""
@@ -99,6 +109,9 @@ class Node:
     def __post_init__(self) -> None:
         transport = MqttTransport(self.settings, self.taker)
         transport._connection = self.bus  # type: ignore[assignment] # noqa: SLF001 (no broker here)
+        transport._rejections = EveryTime(  # noqa: SLF001 (as the line before)
+            logging.getLogger("edged"), "rejected %d messages; the last: %s"
+        )
         object.__setattr__(self, "transport", transport)
 
     @property
