@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp as lib
 
+from edged.engine import llama_backends
 from edged.engine.llama_cpp import _FLASH_ATTENTION, _KV_TYPES, _LOAD_MODES, _set
 from edged.models.configuration import MAX_BATCH_TOKENS, Configuration
 
@@ -56,7 +57,7 @@ def _buffers(path: Path, how: Configuration, **fields: object) -> Buffers:
         kv_unified=True,
     )
     with _log() as lines:
-        lib.llama_backend_init()
+        llama_backends.start()
         loaded: Any = lib.llama_model_load_from_file(str(path).encode(), model)
         assert loaded, lines
         ready: Any = lib.llama_init_from_model(loaded, context)
