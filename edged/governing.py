@@ -58,7 +58,7 @@ class Governing:
         self._memory = MemoryGovernor(keep_alive_s=settings.memory.keep_alive_s)
         self._pressure = PressureWatch()
         self._clock = Clock(self._root)
-        self._sensors = Sensors(self._root, zone=None)
+        self._sensors = Sensors(self._root, zone=None, is_told_of=self._pressure.tells_of)
         self._reading: asyncio.Future[Reading] | None = None
         self._watts: float | None = None
         self._busy_s = time.monotonic()
@@ -91,7 +91,8 @@ class Governing:
             return
         has_clock = self._settings.throttle.clock and self._clock.available_mhz is not None
         self._thermal = ThermalGovernor(planned.board, has_clock=has_clock)
-        self._sensors = Sensors(self._root, zone=planned.board.zone)
+        is_told_of = self._pressure.tells_of
+        self._sensors = Sensors(self._root, zone=planned.board.zone, is_told_of=is_told_of)
 
     async def _read(self) -> Reading:
         """In a thread: a sensor may take its time, nothing else waits for it."""

@@ -33,11 +33,19 @@ class PressureWatch:
         self._monotonic = monotonic
         self._told_s = -math.inf
         self._open = contextlib.ExitStack()
+        self._file: str | None = None
 
     @property
     def is_pressed(self) -> bool:
         """Whether the kernel has told of pressure just now."""
         return self._monotonic() - self._told_s < HOLDS_S
+
+    def tells_of(self, path: str) -> bool:
+        """Whether this file of the kernel's is waited for.
+
+        It should not be read then: who reads it takes in what the kernel was about to tell of.
+        """
+        return path == self._file
 
     def start(self) -> None:
         """Wait for it in the running loop, if systemd has asked for that."""
@@ -61,6 +69,7 @@ class PressureWatch:
 
     def close(self) -> None:
         """Wait no more."""
+        self._file = None
         self._open.close()
 
     def _watch_kernel(self, path: str, to_write: bytes) -> None:
@@ -82,6 +91,7 @@ class PressureWatch:
                 self._told_s = self._monotonic()
 
         self._watch(urgent.fileno(), look)
+        self._file = path
 
     def _watch_socket(self, path: str, to_write: bytes) -> None:
         connection = self._open.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

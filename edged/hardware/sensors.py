@@ -38,12 +38,13 @@ class Sensors:
         nvml: Any = None,
         pid: int | str = "self",
         monotonic: Callable[[], float] = time.monotonic,
+        is_told_of: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         """``zone`` is a thermal zone's type or nvml; ``None`` takes the machine's hottest zone.
 
         ``nvml`` stands in for the module pynvml, which is used only for a zone of that name or
         where no zone is named and NVIDIA's driver is loaded. ``pid`` is whose control groups
-        limit the memory.
+        limit the memory. ``is_told_of`` says which files of pressure are not to be read.
         """
         self._monotonic = monotonic
         self._is_gpus_heat = zone == NVML
@@ -54,7 +55,7 @@ class Sensors:
         self._gauges = Gauges(root, monotonic)
         self._firmware = Firmware(root, monotonic)
         self._over_currents = OverCurrents(root, monotonic)
-        self._memory = MemorySensors(root, pid, monotonic)
+        self._memory = MemorySensors(root, pid, monotonic, is_told_of)
 
     def read(self, watts: float | None = None) -> Reading:
         """Look at everything once; never raises.

@@ -25,10 +25,18 @@ _SOME: Final = re.compile(rb"some avg10=(\d{1,3}(?:\.\d{1,6})?) ")
 class MemorySensors:
     """Of the machine and the groups that ``pid`` is in."""
 
-    def __init__(self, root: Path, pid: int | str, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        pid: int | str,
+        monotonic: Callable[[], float],
+        is_told_of: Callable[[str], bool] = lambda _path: False,
+    ) -> None:
+        """``is_told_of`` says which files of pressure are not to be read."""
         self._root = root
         self._pid = pid
         self._monotonic = monotonic
+        self._is_told_of = is_told_of
         self._looked_s = -math.inf
         self._groups: list[tuple[str, int]] = []
 
@@ -66,7 +74,7 @@ class MemorySensors:
         """The worst of the machine's and the groups'."""
         paths = [str(self._root / "proc/pressure/memory")]
         paths += [f"{folder}/memory.pressure" for folder, version in self._groups if version == 2]
-        matches = (_SOME.match(_bytes(path)) for path in paths)
+        matches = (_SOME.match(_bytes(path)) for path in paths if not self._is_told_of(path))
         shares = [float(match[1]) / 100 for match in matches if match]
         return min(max(shares), 1.0) if shares else None
 

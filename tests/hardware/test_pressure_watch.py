@@ -218,4 +218,7 @@ async def test_a_file_of_the_kernel_that_has_nothing_to_tell_is_waited_for(
     await idle_turns()
 
     assert open_files() > before
+    assert watch.tells_of(str(PSI))
     assert not watch.is_pressed
+    watch.close()
+    assert not watch.tells_of(str(PSI))

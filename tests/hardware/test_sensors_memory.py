@@ -52,6 +52,18 @@ def test_the_worst_pressure_on_the_path_counts(tree: Any) -> None:
     assert read(tree).stalled_share == 0.3
 
 
+def test_pressure_that_somebody_waits_to_be_told_of_is_not_read(tree: Any) -> None:
+    tree.write("proc/pressure/memory", PSI.format("1.00"))
+    tree.unified_cgroup("/edged", memory__pressure=PSI.format("30.00"))
+    waited_for = str(tree.root / "sys/fs/cgroup/edged/memory.pressure")
+
+    sensors = MemorySensors(tree.root, "self", lambda: 0.0, lambda path: path == waited_for)
+    reading, _ = sensors.read()
+
+    assert reading is not None
+    assert reading.stalled_share == 0.01
+
+
 @pytest.mark.parametrize("text", ["", "rubbish", "some avg10=x ", "full avg10=1.00 "])
 def test_pressure_that_cannot_be_understood_is_unknown(tree: Any, text: str) -> None:
     tree.write("proc/pressure/memory", text)
