@@ -89,8 +89,8 @@ class Runner:
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._tokens: dict[str, int] = {}
-        self._began: dict[str, tuple[float, int]] = {}
-        self._last: dict[str, tuple[float, int]] = {}
+        self._began_s = 0.0
+        self._counted = 0
         self._client = Client(port, self._receive)
         self._client.subscribe(f"{ROOT}/{node}/completion/runner/+")
 
@@ -122,16 +122,12 @@ class Runner:
     def begin(self) -> None:
         """Count from now on."""
         with self._lock:
-            self._began, self._last = {}, {}
+            self._began_s, self._counted = time.monotonic(), 0
 
     def tokens_per_s(self) -> float:
-        """Since ``begin``: of each stream between its first and last message, added up."""
+        """Of all streams, since ``begin``."""
         with self._lock:
-            return sum(
-                (self._last[key][1] - n) / (self._last[key][0] - at_s)
-                for key, (at_s, n) in self._began.items()
-                if self._last[key][0] > at_s
-            )
+            return self._counted / (time.monotonic() - self._began_s)
 
     def _ask(self) -> None:
         self._count += 1
@@ -141,13 +137,11 @@ class Runner:
         self._client.publish(f"{ROOT}/{self._node}/prompt/runner", body)
 
     def _receive(self, _topic: str, payload: bytes) -> None:
-        now_s = time.monotonic()
         reply = json.loads(payload)
         if reply["type"] == "delta":
             with self._lock:
+                self._counted += reply["n"] - self._tokens.get(reply["id"], 0)
                 self._tokens[reply["id"]] = reply["n"]
-                self._last[reply["id"]] = (now_s, reply["n"])
-                self._began.setdefault(reply["id"], (now_s, reply["n"]))
         elif reply["type"] == "accepted":
             self._heard.put("accepted")
         elif reply["type"] == "failed":

@@ -24,7 +24,7 @@ from scripted_broker import (
 )
 
 from edged.settings import MqttSettings
-from edged.transports import dialling
+from edged.transports import dialling, paho_loop
 from edged.transports.connection import BrokerConnection
 from edged.transports.decode import Incoming
 from edged.transports.outgoing import Publish
@@ -299,3 +299,33 @@ async def test_the_kernel_gives_up_on_a_silent_broker_within_the_keep_alive() ->
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+
+
+async def test_what_has_gathered_under_a_flood_is_read_when_there_is_time_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paho_loop, "REST_S", 0.0)
+    monkeypatch.setattr(paho_loop, "REST_MOST_S", 3600.0)
+    to_send: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(
+        level: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(ACCEPTED_V5)
+        writer.write(await to_send.get())
+        writer.write(await to_send.get())
+        await reader.read()
+
+    async with broker(answer, protocol="5") as mqtt, connected(mqtt) as (connection, listener):
+        await soon(listener.times)
+        connection.spare()
+        to_send.put_nowait(publish("first", b""))
+        await soon(listener.messages)
+        to_send.put_nowait(publish("second", b""))
+        await asyncio.sleep(0.2)
+        is_resting = listener.messages.empty()
+        connection.look()
+        incoming, _ = await soon(listener.messages)
+
+    assert is_resting
+    assert incoming.topic == "second"
