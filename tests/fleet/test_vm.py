@@ -279,10 +279,12 @@ class TestSystemdTellsOfPressure:
         neighbour(trixie, 200, pause_s=0.05)
         # Between two looks of the governor a limit comes and goes, and the neighbour waits for it.
         trixie.run(
-            f"kill -STOP {trixie.daemon}; "
-            f"timeout -s KILL 0.1 sh -c 'echo 0 > {GROUP}/memory.high' || true; sleep 0.4; "
-            f"systemctl kill -s KILL neighbour; echo max > {GROUP}/memory.high; "
-            f"kill -CONT {trixie.daemon}"
+            f"edged='{trixie.daemon} {worker(trixie)}'; kill -STOP $edged\n"
+            "neighbour=$(systemctl show neighbour -P MainPID)\n"
+            f"echo 0 > {GROUP}/memory.high &\n"
+            f"until grep -q '^high [1-9]' {GROUP}/memory.events; do :; done; sleep 0.3\n"
+            f"kill -KILL $neighbour; echo max > {GROUP}/memory.high; kill -KILL $! || true\n"
+            "kill -CONT $edged"
         )
         said = trixie.wait_until("journalctl -b -u edged -o cat | grep 'trimmed (was nominal)'")
         average = trixie.run(f"head -1 {GROUP}/memory.pressure")
