@@ -36,8 +36,9 @@ INIT: Final = """\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
+mount -t proc proc /proc
 mount -t sysfs sys /sys
-until [ -b /dev/vda ] && [ -e /sys/class/net/eth0 ]; do
+until [ -b /dev/vda ] && [ -e /sys/class/net/eth0 ] && grep -q ext4 /proc/filesystems; do
   # Some need others.
   for module in /modules/*; do insmod $module 2>/dev/null; done
 done
@@ -46,7 +47,7 @@ ip link set eth0 up
 ip route add default via 10.0.2.2
 mount -t ext4 /dev/vda /root
 mount --move /dev /root/dev
-umount /sys
+umount /proc /sys
 exec switch_root /root /sbin/init
 """
 QEMU: Final = {
@@ -145,7 +146,7 @@ class Kernel:
         tree = debian(suite, architecture, (package, "busybox-static"), variant="extract")
         (image,) = (tree / "boot").glob("vmlinuz-*")
         root = folder / "initrd"
-        for name in ("bin", "dev", "modules", "root", "sys"):
+        for name in ("bin", "dev", "modules", "proc", "root", "sys"):
             (root / name).mkdir(parents=True)
         (busybox,) = (path for path in tree.glob("**/bin/busybox") if not path.is_symlink())
         shutil.copy(busybox, root / "bin/busybox")
