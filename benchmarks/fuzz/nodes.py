@@ -32,6 +32,9 @@ class Bus:
         """Keep it."""
         self.published.append(message)
 
+    def look(self) -> None:
+        """There is nothing to read."""
+
 
 class Taker:
     """Stands where the pipeline does, and keeps what is handed to it."""
