@@ -33,10 +33,17 @@ class Life:
     resident_bytes: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+    stormed: int | None = None
+    """So many samples are of the storm; the others are of when everything was asked once more."""
 
     @property
     def peak_bytes(self) -> int:
-        """The most that was seen."""
+        """The most that was seen in the storm."""
+        return max(self.resident_bytes[: self.stormed], default=0)
+
+    @property
+    def most_bytes(self) -> int:
+        """The most that was seen at all."""
         return max(self.resident_bytes, default=0)
 
 

@@ -29,6 +29,9 @@ BURST = 4
 START_S = 2.0
 """Of the daemon's process, until it has opened the spool."""
 GROWTH = 1.05
+"""From the lives of the first half of the storm to those of the second."""
+GROWTH_AT_ONCE = 1.1
+"""Where all prompts are asked once more at one moment."""
 LIVES = 8
 """With fewer, their halves tell nothing."""
 
@@ -97,6 +100,8 @@ def storm(plan: Plan, folder: Path, cache: Path, look: Looking = lambda *_: None
             _watch(clients, faults, found, look)
             found.seconds = time.monotonic() - began_s
             found.asks = clients.asks
+            for life in victims.node.lives:
+                life.stormed = len(life.resident_bytes)
             found.answered_again = clients.ask_all_again(AGAIN_PATIENCE_S)
             time.sleep(SETTLE_S)
             found.exit_status = victims.node.stop()
@@ -235,12 +240,15 @@ def _judge_rest(found: Storm) -> None:
     for name in ("daemon", "worker"):
         peaks = peaks_bytes(found.lives, name)
         half = len(peaks) // 2
-        if len(peaks) >= LIVES and max(peaks[half:]) > GROWTH * max(peaks[:half]):
+        if len(peaks) < LIVES:
+            continue
+        first, then = max(peaks[:half]), max(peaks[half:])
+        if then > GROWTH * first or most_bytes(found.lives, name) > GROWTH_AT_ONCE * first:
             verdict.blame(
                 "memory flat",
                 (name, ""),
-                f"up to {max(peaks[:half]) / 1e6:.1f} MB in the first half, then "
-                f"{max(peaks[half:]) / 1e6:.1f} MB",
+                f"up to {first / 1e6:.1f} MB in the first half, then {then / 1e6:.1f} MB, and "
+                f"{most_bytes(found.lives, name) / 1e6:.1f} MB when all was asked again",
             )
 
 
@@ -254,8 +262,13 @@ def _disk_was_full(found: Storm, life: Life) -> bool:
 
 
 def peaks_bytes(lives: Sequence[Life], name: str) -> list[int]:
-    """The most that each life of a process held, in their order."""
-    return [life.peak_bytes for life in lives if life.name == name and life.resident_bytes]
+    """The most that each life of a process held in the storm, in their order."""
+    return [life.peak_bytes for life in lives if life.name == name and life.peak_bytes]
+
+
+def most_bytes(lives: Sequence[Life], name: str) -> int:
+    """Of all lives of a process, also while everything was asked once more."""
+    return max((life.most_bytes for life in lives if life.name == name), default=0)
 
 
 def _named(life: Life) -> Key:

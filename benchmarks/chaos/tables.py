@@ -12,7 +12,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.chaos.storm import Storm, peaks_bytes
+from benchmarks.chaos.storm import Storm, most_bytes, peaks_bytes
 from edged.hardware.machine import read_machine
 
 MB = 1e6
@@ -103,13 +103,20 @@ def _figures(found: Storm) -> Table:
 
 def _memory(found: Storm) -> Table:
     table = Table(title="Resident at most in each life, MB", box=MARKDOWN)
-    for column in ("process", "lives", "first half: median, most", "second half: median, most"):
+    for column in (
+        "process",
+        "lives",
+        "first half: median, most",
+        "second half: median, most",
+        "all asked again, most",
+    ):
         table.add_column(column, justify="right")
     for name in ("daemon", "worker"):
         peaks = peaks_bytes(found.lives, name)
         half = len(peaks) // 2
         halves = (_median_and_most(peaks[:half]), _median_and_most(peaks[half:]))
-        table.add_row(name, str(len(peaks)), *halves)
+        most = f"{most_bytes(found.lives, name) / MB:.1f}"
+        table.add_row(name, str(len(peaks)), *halves, most)
     return table
 
 
